@@ -2,6 +2,7 @@
 
 import json
 import math
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -10,8 +11,10 @@ from transformers.activations import ACT2FN
 
 from lact_asr_model.errors import UserError
 
-TTT_LOSS_TYPES = ("masked_prediction", "entropy", "entropy_mcc")
+TTT_LOSS_TYPES = ("masked_prediction", "entropy", "entropy_mcc", "consistency")
 TTT_PARAMETERS = ("fast_weights", "front_end", "both")
+TTT_MODES = ("episodic", "continual")
+ALL_LAYERS = "all"
 NEWTON_SCHULZ_SCHEDULES = ("muon", "polar_express")
 
 Count = TypeVar("Count")  # int or integer tensor
@@ -47,8 +50,8 @@ class HybridASRConfig(PretrainedConfig):
         mask_prob, mask_span_frames: share and span of the frames masked at the stack's input in training.
         masked_prediction_weight: weight of the masked-prediction loss beside the CTC loss.
     Adaptation (TTT)
-        enable_ttt, ttt_loss_type, ttt_mask_prob, ttt_mask_span_frames, ttt_steps, ttt_learning_rate,
-        ttt_front_end_step, ttt_parameters, ttt_temperature: defaults of `inference.ttt_procedure`.
+        enable_ttt: adapt to every recording unless told otherwise.
+        ttt_...: defaults of the options of the same names in `inference.ttt_options.TTTOptions`.
     """
 
     model_type = "hybrid_asr"
@@ -106,7 +109,13 @@ class HybridASRConfig(PretrainedConfig):
     ttt_learning_rate: float = 0.01
     ttt_front_end_step: float = 0.01
     ttt_parameters: str = "fast_weights"
+    ttt_layers: str = ALL_LAYERS
+    ttt_conv_layers: str = ALL_LAYERS
     ttt_temperature: float = 2.5
+    ttt_skip_entropy: float = 0.0
+    ttt_accept: bool = False
+    ttt_mode: str = "episodic"
+    ttt_reset_every: int = 0
 
     def __post_init__(self, **kwargs: Any) -> None:
         self._validate()
@@ -200,6 +209,11 @@ class HybridASRConfig(PretrainedConfig):
         if self.hidden_size // self.num_attn_heads % 2:
             self._reject("num_attn_heads", f"such that hidden_size {self.hidden_size} / num_attn_heads is even (RoPE)")
         self._validate_conv_layers()
+        for name, num_layers in (("ttt_layers", self.num_hidden_layers), ("ttt_conv_layers", len(self.conv_dim))):
+            try:
+                parse_layers(getattr(self, name), num_layers)
+            except ValueError as error:
+                self._reject(name, str(error))
 
         if self.pad_token_id >= self.vocab_size:
             self._reject("pad_token_id", f"below vocab_size {self.vocab_size}: it is the blank")
@@ -228,6 +242,25 @@ class HybridASRConfig(PretrainedConfig):
         raise UserError(f"config field {name} is {getattr(self, name)!r}; it must be {valid}")
 
 
+def parse_layers(text: str, num_layers: int = 2**31) -> Sequence[int]:
+    """The numbers, in order, of layers such as "0-3,7", or "all".
+
+    Raises:
+        ValueError: the text is something else, or names a layer that there is not; it says what is valid.
+    """
+    if text == ALL_LAYERS:
+        return range(num_layers)
+    numbers: set[int] = set()
+    for part in text.split(","):
+        first, dash, last = (piece.strip() for piece in part.partition("-"))
+        if not first.isdecimal() or (dash and not last.isdecimal()) or (dash and int(last) < int(first)):
+            raise ValueError(f'"{ALL_LAYERS}" or numbers from 0 such as "0-3,7"')
+        if int(last or first) >= num_layers:
+            raise ValueError(f"layers from 0 to {num_layers - 1}")
+        numbers.update(range(int(first), int(last or first) + 1))
+    return sorted(numbers)
+
+
 _FIELDS_OF_SAVED_CONFIGS = ("architectures", "auto_map", "dtype", "model_type", "transformers_version")
 _NULLABLE = ("wav2vec2_model_name",)
 _KINDS = {int: "a whole number", bool: "true or false", str: "a string"}
@@ -246,6 +279,8 @@ _NOT_NEGATIVE = (
     "ttt_steps",
     "ttt_learning_rate",
     "ttt_front_end_step",
+    "ttt_skip_entropy",
+    "ttt_reset_every",
     "pad_token_id",
 )
 _CHOICES = {
@@ -255,4 +290,5 @@ _CHOICES = {
     "newton_schulz_schedule": NEWTON_SCHULZ_SCHEDULES,
     "ttt_loss_type": TTT_LOSS_TYPES,
     "ttt_parameters": TTT_PARAMETERS,
+    "ttt_mode": TTT_MODES,
 }

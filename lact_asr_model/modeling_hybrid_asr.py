@@ -89,20 +89,24 @@ class HybridASRForCTC(PreTrainedModel):
         self.final_norm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
         self.masked_prediction_head = nn.Linear(config.hidden_size, config.hidden_size)
         self.lm_head = nn.Linear(config.hidden_size, config.vocab_size)
+        self.fast_weight_log_step_scales = nn.Parameter(torch.empty(config.num_hidden_layers), requires_grad=False)
+        self.front_end_log_step_scales = nn.Parameter(torch.empty(len(self.initial_front_end())), requires_grad=False)
         self._adapted_fast_weights: Sequence[FastWeights] | None = None
         self._adapted_front_end: Mapping[str, Tensor] | None = None
         self.post_init()
-        self._freeze_encoder()
+        self._freeze()
 
     @classmethod
     def from_pretrained(cls, *args: Any, **kwargs: Any) -> Any:
-        """As in `transformers`; loading makes new parameters, so a frozen encoder is frozen once more."""
+        """As in `transformers`; loading makes new parameters, so what is frozen is frozen once more."""
         loaded = super().from_pretrained(*args, **kwargs)
         model = loaded[0] if isinstance(loaded, tuple) else loaded
-        model._freeze_encoder()
+        model._freeze()
         return loaded
 
-    def _freeze_encoder(self) -> None:
+    def _freeze(self) -> None:
+        for scales in self.step_scale_parameters():
+            scales.requires_grad_(False)
         if self.config.freeze_encoder:
             self.encoder.requires_grad_(False)
 
@@ -119,6 +123,8 @@ class HybridASRForCTC(PreTrainedModel):
             init.constant_(module.lr_proj.bias, inverse_softplus(self.config.fast_weight_lr_init))
         elif isinstance(module, HybridASRForCTC):
             init.uniform_(module.masked_spec_embed)
+            init.zeros_(module.fast_weight_log_step_scales)
+            init.zeros_(module.front_end_log_step_scales)
 
     def forward(
         self,
@@ -237,8 +243,9 @@ class HybridASRForCTC(PreTrainedModel):
         them), over hidden size and masked frames; 0 for an utterance without masked frames. Shapes as in `run_stack`;
         returns [batch].
         """
-        target = F.layer_norm(features.detach().float(), features.shape[-1:])
-        error = (self.masked_prediction_head(hidden).float() - target).square().mean(-1)
+        dtype = torch.promote_types(features.dtype, torch.float32)
+        target = F.layer_norm(features.detach().to(dtype), features.shape[-1:])
+        error = (self.masked_prediction_head(hidden).to(dtype) - target).square().mean(-1)
         return error.masked_fill(~span_mask, 0).sum(-1) / span_mask.sum(-1).clamp(min=1)
 
     def initial_fast_weights(self) -> list[FastWeights]:
@@ -247,8 +254,11 @@ class HybridASRForCTC(PreTrainedModel):
         return [block.memory.initial_fast_weights() for block in blocks]
 
     @contextmanager
-    def using_fast_weights(self, fast_weights: Sequence[FastWeights]) -> Iterator[None]:
-        """Run the stack from these fast weights inside the `with`; the parameters are never touched."""
+    def using_fast_weights(self, fast_weights: Sequence[FastWeights] | None) -> Iterator[None]:
+        """Run the stack from these fast weights inside the `with` (None: the learned ones).
+
+        The parameters are never touched.
+        """
         previous = self._adapted_fast_weights
         self._adapted_fast_weights = fast_weights
         try:
@@ -273,6 +283,19 @@ class HybridASRForCTC(PreTrainedModel):
         finally:
             self._adapted_front_end = previous
 
+    def learn_step_scales(self, parameters: str) -> None:
+        """Let training learn how far adaptation moves each layer of "fast_weights", "front_end" or "both"."""
+        self.fast_weight_log_step_scales.requires_grad_(parameters != "front_end")
+        self.front_end_log_step_scales.requires_grad_(parameters != "fast_weights")
+
+    def fast_weight_step_scales(self) -> Tensor:
+        """Learned factors of the adaptation steps of the fast weights, one for each block; 1 if never trained."""
+        return self.fast_weight_log_step_scales.exp()
+
+    def front_end_step_scales(self) -> dict[str, Tensor]:
+        """Learned factors of the adaptation steps of the conv filters, by the names of `initial_front_end`."""
+        return dict(zip(self.initial_front_end(), self.front_end_log_step_scales.exp(), strict=True))
+
     def frame_lengths(self, attention_mask: Tensor) -> Tensor:
         """True frames of every utterance: attention_mask [batch, samples] to [batch]."""
         return self.config.num_frames(attention_mask.sum(-1))
@@ -284,9 +307,14 @@ class HybridASRForCTC(PreTrainedModel):
         """Parameters of the conv encoder, which learn at `encoder_lr_scale`."""
         return list(self.encoder.parameters())
 
+    def step_scale_parameters(self) -> list[nn.Parameter]:
+        """Logarithms of the learned factors of adaptation's steps; they have a learning rate of their own."""
+        return [self.fast_weight_log_step_scales, self.front_end_log_step_scales]
+
     def other_parameters(self) -> list[nn.Parameter]:
-        """All parameters behind the conv encoder."""
-        return [parameter for name, parameter in self.named_parameters() if not name.startswith("encoder.")]
+        """All parameters behind the conv encoder, but for the step scales."""
+        taken = {id(parameter) for parameter in self.encoder_parameters() + self.step_scale_parameters()}
+        return [parameter for parameter in self.parameters() if id(parameter) not in taken]
 
     def load_pretrained_encoder(self, name_or_path: str) -> None:
         """Take the conv encoder of a wav2vec2, HuBERT or data2vec-audio checkpoint.
@@ -303,6 +331,9 @@ class HybridASRForCTC(PreTrainedModel):
 
     def _encode_each(self, front_end: Mapping[str, Tensor], input_values: Tensor, lengths: Tensor | None) -> Tensor:
         """The encoder with parameters of each utterance's own; PyTorch turns this into grouped convolutions."""
+        if len(input_values) == 1:  # without copies to keep apart, the plain convolution is faster
+            own = {name: parameter[0] for name, parameter in front_end.items()}
+            return torch.func.functional_call(self.encoder, own, (input_values, lengths))
         if lengths is None:
             lengths = torch.full((len(input_values),), input_values.shape[1], device=input_values.device)
 

@@ -10,7 +10,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lact_asr_model.configuration_hybrid_asr import HybridASRConfig
+from lact_asr_model.configuration_hybrid_asr import HybridASRConfig, parse_layers
 from lact_asr_model.errors import UserError
 
 NAN, INFINITY = math.nan, math.inf
@@ -23,18 +23,23 @@ POSITIVE_NUMBERS = ("rope_theta", "layer_norm_eps", "initializer_range", "fast_w
 PROBABILITIES = (
     *("hidden_dropout", "attention_dropout", "feat_proj_dropout", "layerdrop", "mask_prob", "ttt_mask_prob"),
 )
-NOT_NEGATIVE_NUMBERS = ("encoder_lr_scale", "masked_prediction_weight", "ttt_learning_rate", "ttt_front_end_step")
-NOT_NEGATIVE_COUNTS = ("ttt_steps", "pad_token_id")
-SWITCHES = ("use_wav2vec2_encoder", "freeze_encoder", "conv_bias", "fast_weight_muon", "enable_ttt")
+NOT_NEGATIVE_NUMBERS = (
+    *("encoder_lr_scale", "masked_prediction_weight", "ttt_learning_rate", "ttt_front_end_step", "ttt_skip_entropy"),
+)
+NOT_NEGATIVE_COUNTS = ("ttt_steps", "ttt_reset_every", "pad_token_id")
+SWITCHES = ("use_wav2vec2_encoder", "freeze_encoder", "conv_bias", "fast_weight_muon", "enable_ttt", "ttt_accept")
 CHOICES = {
     "feat_extract_norm": ("group", "layer"),
     "newton_schulz_schedule": ("muon", "polar_express"),
-    "ttt_loss_type": ("masked_prediction", "entropy"),
-    "ttt_parameters": ("fast_weights",),
+    "ttt_loss_type": ("masked_prediction", "entropy", "entropy_mcc", "consistency"),
+    "ttt_parameters": ("fast_weights", "front_end", "both"),
+    "ttt_mode": ("episodic", "continual"),
     "hidden_act": ("gelu", "relu"),
     "feat_extract_activation": ("gelu", "relu"),
 }
 CONV_LISTS = ("conv_dim", "conv_kernel", "conv_stride")
+LAYER_LISTS = {"ttt_layers": 16, "ttt_conv_layers": 7}  # how many the default configuration has
+NO_LAYERS = ("", " ", ",", "3,", "first", "-1", "3-", "3-1", "1.5", "0-2-4", "ALL", None, 3, [0, 1])
 FREE = ("wav2vec2_model_name", "bos_token_id", "eos_token_id")
 
 INVALID: list[tuple[str, Any]] = [
@@ -46,6 +51,8 @@ INVALID: list[tuple[str, Any]] = [
     *((name, value) for name in SWITCHES for value in (1, 0, "yes", None)),
     *((name, value) for name in CHOICES for value in ("nonsense", None, 3)),
     *((name, value) for name in CONV_LISTS for value in (None, 4, [4] * 6, [4] * 8, [4.0] * 7, [0] * 7, ["a"] * 7)),
+    *((name, value) for name in LAYER_LISTS for value in NO_LAYERS),
+    *((name, value) for name, count in LAYER_LISTS.items() for value in (f"{count}", f"0-{count}", f"1,{count + 5}")),
     ("conv_stride", [5, 2, 2, 2, 2, 2, 1]),
     ("num_attn_heads", 7),
     ("num_lact_heads", 5),
@@ -76,8 +83,49 @@ def test_every_documented_choice_is_accepted(name: str, choices: tuple[str, ...]
 
 
 def test_boundaries_are_accepted() -> None:
-    HybridASRConfig(**dict.fromkeys(PROBABILITIES, 0), **dict.fromkeys(NOT_NEGATIVE_NUMBERS, 0), ttt_steps=0)
+    HybridASRConfig(**dict.fromkeys(PROBABILITIES, 0), **dict.fromkeys(NOT_NEGATIVE_NUMBERS, 0))
+    HybridASRConfig(**dict.fromkeys(NOT_NEGATIVE_COUNTS, 0), ttt_layers="0-15", ttt_conv_layers="0,6")
     HybridASRConfig(num_attn_heads=12, num_lact_heads=1, wav2vec2_model_name=None)
+
+
+def test_chosen_layers_are_those_of_the_models_own_depth() -> None:
+    assert HybridASRConfig(num_hidden_layers=20, ttt_layers="19").ttt_layers == "19"
+    with pytest.raises(UserError, match=r"ttt_layers is '15'.*layers from 0 to 1\b"):
+        HybridASRConfig(num_hidden_layers=2, ttt_layers="15")
+
+
+@pytest.mark.parametrize(
+    ("text", "numbers"),
+    [
+        ("all", [0, 1, 2, 3, 4, 5, 6, 7]),
+        ("0", [0]),
+        ("7", [7]),
+        ("2-2", [2]),
+        ("0-3,7", [0, 1, 2, 3, 7]),
+        ("6,1,4-5,1-2", [1, 2, 4, 5, 6]),
+        (" 1 , 3 - 4 ", [1, 3, 4]),
+    ],
+)
+def test_parse_layers_gives_the_numbers_in_order_and_once(text: str, numbers: list[int]) -> None:
+    assert list(parse_layers(text, 8)) == numbers
+
+
+@given(layers=st.sets(st.integers(0, 30), min_size=1))
+def test_parse_layers_reads_any_list(layers: set[int]) -> None:
+    assert list(parse_layers(",".join(map(str, layers)), 31)) == sorted(layers)
+    assert list(parse_layers(f"{min(layers)}-{max(layers)}")) == list(range(min(layers), max(layers) + 1))
+
+
+@pytest.mark.parametrize("text", [text for text in NO_LAYERS if isinstance(text, str)])
+def test_parse_layers_says_what_a_list_of_layers_is(text: str) -> None:
+    with pytest.raises(ValueError, match='"all" or numbers from 0 such as "0-3,7"'):
+        parse_layers(text, 8)
+
+
+@pytest.mark.parametrize("text", ["8", "0-8", "3,100", "8-9"])
+def test_parse_layers_names_the_layers_there_are(text: str) -> None:
+    with pytest.raises(ValueError, match=r"layers from 0 to 7\b"):
+        parse_layers(text, 8)
 
 
 def test_odd_head_size_is_rejected_because_of_rope() -> None:

@@ -23,6 +23,7 @@ from lact_asr_model.text import build_vocabulary, make_processor
 
 ALPHABET = "ABCDEFGHIJKLMNOPQRSTUVWXYZ'"
 LENGTHS = (9000, 4000, 16000, 6543)
+STEP_SCALES = ("fast_weight_log_step_scales", "front_end_log_step_scales")
 NO_RANDOMNESS = {
     "hidden_dropout": 0.0, "attention_dropout": 0.0, "feat_proj_dropout": 0.0, "layerdrop": 0.0, "mask_prob": 0.0
 }  # fmt: skip
@@ -156,7 +157,8 @@ class TestPadding:
         model.zero_grad()
         for row, length in enumerate((4000, 9000)):
             (model(input_values[row : row + 1, :length], labels=labels[row : row + 1]).loss / 2).backward()
-        assert set(together) >= {name for name, _ in model.named_parameters() if "mask" not in name}
+        learned = {name for name, parameter in model.named_parameters() if parameter.requires_grad}
+        assert set(together) >= {name for name in learned if "mask" not in name}
         for name, gradient in together.items():  # the CTC loss is computed in float32, which bounds the agreement
             expected = model.get_parameter(name).grad
             assert (gradient - expected).abs().max() < 1e-4 * expected.abs().max() + 1e-7, name
@@ -341,7 +343,7 @@ class TestTrainingMode:
                 assert model.is_gradient_checkpointing
             torch.manual_seed(2)
             model(*batch).loss.backward()
-            gradients.append([parameter.grad for parameter in model.parameters()])
+            gradients.append([parameter.grad for parameter in model.parameters() if parameter.requires_grad])
         for plain, recomputed in zip(*gradients, strict=True):
             assert torch.equal(plain, recomputed)
 
@@ -349,11 +351,16 @@ class TestTrainingMode:
         model = model_with(tiny_config, layerdrop=0.0).train()
         model(*padded_batch(LENGTHS, torch.float32), TestLosses.LABELS).loss.backward()
         for name, parameter in model.named_parameters():
-            assert parameter.grad is not None and parameter.grad.abs().max() > 0, name
+            if name in STEP_SCALES:
+                assert parameter.grad is None and not parameter.requires_grad, name
+            else:
+                assert parameter.grad is not None and parameter.grad.abs().max() > 0, name
 
-    def test_the_two_learning_rates_cover_every_parameter_once(self, tiny_model: HybridASRForCTC) -> None:
+    def test_the_three_learning_rates_cover_every_parameter_once(self, tiny_model: HybridASRForCTC) -> None:
         encoder, others = tiny_model.encoder_parameters(), tiny_model.other_parameters()
-        assert sorted(map(id, [*encoder, *others])) == sorted(map(id, tiny_model.parameters()))
+        step_scales = tiny_model.step_scale_parameters()
+        assert sorted(map(id, [*encoder, *others, *step_scales])) == sorted(map(id, tiny_model.parameters()))
+        assert {id(p) for p in step_scales} == {id(tiny_model.get_parameter(name)) for name in STEP_SCALES}
         assert {id(p) for p in encoder} == {id(p) for p in tiny_model.encoder.parameters()}
 
     def test_a_few_steps_reduce_the_loss(self, tiny_config: HybridASRConfig) -> None:
@@ -483,6 +490,115 @@ class TestFastWeights:
         assert unlearning(audio).logits.abs().max() > 0.1
 
 
+class TestFrontEnd:
+    @staticmethod
+    def own_filters(model: HybridASRForCTC, batch_size: int) -> dict[str, Tensor]:
+        """Another random change of every filter for every utterance, as leaves."""
+        generator = torch.Generator().manual_seed(7)
+
+        def own(filters: Tensor) -> Tensor:
+            noise = torch.randn(batch_size, *filters.shape, generator=generator, dtype=filters.dtype)
+            return (filters.detach() + 0.2 * filters.std().item() * noise).requires_grad_()
+
+        return {name: own(filters) for name, filters in model.initial_front_end().items()}
+
+    @pytest.mark.parametrize("norm", ["group", "layer"])
+    def test_one_utterance_without_copies_to_keep_apart_is_one_of_many(
+        self, tiny_config: HybridASRConfig, norm: str
+    ) -> None:
+        """One utterance takes a plain convolution, two take grouped ones: features and gradients are the same."""
+        model = model_with(tiny_config, feat_extract_norm=norm)
+        front_end = self.own_filters(model, batch_size=2)
+        audio = torch.stack([utterance(4000, seed) for seed in (1, 2)])
+        together, mask = model.encode(audio, torch.ones(2, 4000, dtype=torch.long), front_end)
+        weights = torch.sin(torch.arange(together[0].numel())).view_as(together[0])
+        gradients = torch.autograd.grad((together * weights).sum(), list(front_end.values()))
+        learned, _ = model.encode(audio)
+        for row in range(2):
+            for lengths in (None, torch.ones(1, 4000, dtype=torch.long)):
+                own = {name: filters[row : row + 1].detach().requires_grad_() for name, filters in front_end.items()}
+                alone, alone_mask = model.encode(audio[row : row + 1], lengths, own)
+                assert alone_mask.tolist() == mask[row : row + 1].tolist()
+                torch.testing.assert_close(alone[0], together[row], rtol=0, atol=1e-5)
+                assert (alone[0] - learned[row]).abs().max() > 1e-2
+                own_gradients = torch.autograd.grad((alone[0] * weights).sum(), list(own.values()))
+                for own_gradient, gradient in zip(own_gradients, gradients, strict=True):
+                    largest = gradient.abs().max().item()
+                    assert largest > 1e-3
+                    torch.testing.assert_close(own_gradient[0], gradient[row], rtol=0, atol=1e-5 * max(1, largest))
+
+    @torch.no_grad()
+    def test_own_filters_without_a_mask_are_those_with_a_mask_of_ones(self, tiny_model: HybridASRForCTC) -> None:
+        front_end = self.own_filters(tiny_model, batch_size=2)
+        audio = torch.stack([utterance(4000, seed) for seed in (1, 2)])
+        features, frame_mask = tiny_model.encode(audio, None, front_end)
+        assert frame_mask.all()
+        masked, _ = tiny_model.encode(audio, torch.ones(2, 4000, dtype=torch.long), front_end)
+        torch.testing.assert_close(features, masked, rtol=0, atol=1e-5)
+
+    @torch.no_grad()
+    def test_given_to_the_context_they_are_used_and_given_back(self, tiny_model: HybridASRForCTC) -> None:
+        front_end = self.own_filters(tiny_model, batch_size=1)
+        audio = utterance(4000)[None]
+        before = tiny_model(audio).logits
+        expected, _ = tiny_model.encode(audio, front_end=front_end)
+        with pytest.raises(RuntimeError, match="inside"), tiny_model.using_front_end(front_end):
+            assert torch.equal(tiny_model.encode(audio)[0], expected)
+            raise RuntimeError("inside")
+        assert torch.equal(tiny_model(audio).logits, before)
+
+
+class TestStepScales:
+    @pytest.mark.parametrize(
+        ("parameters", "learned"),
+        [
+            ("fast_weights", ["fast_weight_log_step_scales"]),
+            ("front_end", ["front_end_log_step_scales"]),
+            ("both", ["fast_weight_log_step_scales", "front_end_log_step_scales"]),
+        ],
+    )
+    def test_training_learns_those_of_what_is_adapted(
+        self, tiny_model: HybridASRForCTC, parameters: str, learned: list[str]
+    ) -> None:
+        tiny_model.learn_step_scales("both")
+        tiny_model.learn_step_scales(parameters)
+        assert [name for name in STEP_SCALES if tiny_model.get_parameter(name).requires_grad] == learned
+
+    def test_one_for_each_layer_and_1_to_begin_with(self, tiny_model: HybridASRForCTC) -> None:
+        assert tiny_model.fast_weight_step_scales().tolist() == [1, 1]
+        scales = tiny_model.front_end_step_scales()
+        assert list(scales) == list(tiny_model.initial_front_end())
+        assert [scale.item() for scale in scales.values()] == [1] * 7
+
+    def test_a_log_mel_front_end_has_none(self, tiny_config: HybridASRConfig, tmp_path: Path) -> None:
+        model = model_with(tiny_config, use_wav2vec2_encoder=False)
+        assert model.front_end_step_scales() == {}
+        model.save_pretrained(tmp_path)
+        assert HybridASRForCTC.from_pretrained(tmp_path).front_end_log_step_scales.shape == (0,)
+
+    def test_they_are_saved_and_loading_freezes_them(self, tiny_model: HybridASRForCTC, tmp_path: Path) -> None:
+        tiny_model.learn_step_scales("both")
+        with torch.no_grad():
+            tiny_model.fast_weight_log_step_scales.copy_(torch.tensor([0.25, -3.0]))
+            tiny_model.front_end_log_step_scales.copy_(torch.arange(7) - 3.0)
+        tiny_model.save_pretrained(tmp_path)
+        loaded = HybridASRForCTC.from_pretrained(tmp_path)
+        assert loaded.fast_weight_log_step_scales.tolist() == [0.25, -3.0]
+        assert loaded.front_end_log_step_scales.tolist() == [-3, -2, -1, 0, 1, 2, 3]
+        frozen = {name for name, parameter in loaded.named_parameters() if not parameter.requires_grad}
+        assert frozen == set(STEP_SCALES)
+
+    def test_a_checkpoint_from_before_there_were_any_has_scales_of_1(
+        self, tiny_model: HybridASRForCTC, tmp_path: Path
+    ) -> None:
+        state = {name: tensor for name, tensor in tiny_model.state_dict().items() if name not in STEP_SCALES}
+        tiny_model.save_pretrained(tmp_path, state_dict=state)
+        loaded = HybridASRForCTC.from_pretrained(tmp_path)
+        assert loaded.fast_weight_step_scales().tolist() == [1, 1]
+        assert [scale.item() for scale in loaded.front_end_step_scales().values()] == [1] * 7
+        assert torch.equal(loaded.lm_head.weight, tiny_model.lm_head.weight)
+
+
 class TestSaving:
     @pytest.mark.parametrize("max_shard_size", ["5GB", "40KB"])
     @torch.no_grad()
@@ -591,7 +707,9 @@ class TestParameterCounts:
         assert counts["fast_weight_share"] == pytest.approx(0.27, abs=0.01)
 
     def test_full_size_total(self, counts: dict[str, float]) -> None:
-        """Counted by hand: about 207 M in the specification's terms, plus memory output projections and two heads."""
+        """Counted by hand: about 207 M in the specification's terms, plus memory output projections, two heads
+        and the scales of adaptation's steps, one for each block and each conv layer.
+        """
         conv = 512 * 10 + 4 * 512 * 512 * 3 + 2 * 512 * 512 * 2 + 2 * 512
         projection = 2 * 512 + 512 * 768 + 768
         attention = 4 * (768 * 768 + 768)
@@ -602,6 +720,7 @@ class TestParameterCounts:
         assert counts["total"] == (
             conv + projection + 16 * (attention + memory + feed_forward + norms)
             + mask_vector + final_norm + prediction_head + output_layer
+            + 16 + 7
         )  # fmt: skip
 
     def test_number_of_heads_does_not_change_the_fast_weights(self) -> None:

@@ -23,7 +23,7 @@ from lact_asr_model.metrics import word_errors
 
 if TYPE_CHECKING:
     from lact_asr_model.decoding.hypothesis import Decoder
-    from lact_asr_model.inference.ttt_procedure import TTTOptions
+    from lact_asr_model.inference.ttt_options import TTTOptions
 
 RECORDINGS_DIR = Path(__file__).parents[2] / "examples" / "recordings"
 WIDTH = 100

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from lact_asr_model.configuration_hybrid_asr import HybridASRConfig
     from lact_asr_model.decoding.hypothesis import Decoder
     from lact_asr_model.decoding.options import DecodingOptions
-    from lact_asr_model.inference.ttt_procedure import TTTOptions
+    from lact_asr_model.inference.ttt_options import TTTOptions
     from lact_asr_model.modeling_hybrid_asr import HybridASRForCTC
 
 
@@ -31,7 +31,7 @@ def add_model_options(parser: argparse.ArgumentParser) -> None:
 def add_ttt_options(parser: argparse.ArgumentParser) -> argparse._ArgumentGroup:
     """How to adapt; what is not given comes from the model's configuration."""
     group = parser.add_argument_group("adaptation (TTT); the model's configuration holds the defaults")
-    group.add_argument("--ttt_loss_type", metavar="LOSS", help="masked_prediction, entropy or entropy_mcc")
+    group.add_argument("--ttt_loss_type", metavar="LOSS", help="masked_prediction, entropy, entropy_mcc, consistency")
     group.add_argument("--ttt_steps", type=int, metavar="N", help="Muon steps per utterance, usually 1 or 2")
     group.add_argument("--ttt_mask_prob", type=float, metavar="SHARE", help="share of the frames to mask")
     group.add_argument("--ttt_learning_rate", type=float, metavar="SIZE", help="size of a fast-weight step")
@@ -42,6 +42,22 @@ def add_ttt_options(parser: argparse.ArgumentParser) -> argparse._ArgumentGroup:
         metavar="SHARE",
         help="size of a front-end step, a share of the filters' norm",
     )
+    group.add_argument("--ttt_layers", metavar="LIST", help="blocks whose fast weights move: all, or such as 0-3,7")
+    group.add_argument("--ttt_conv_layers", metavar="LIST", help="conv layers whose filters move, likewise")
+    group.add_argument(
+        "--ttt_skip_entropy", type=float, metavar="NATS", help="leave recordings alone whose mean entropy is below"
+    )
+    group.add_argument(
+        "--ttt_accept",
+        action=argparse.BooleanOptionalAction,
+        help="keep adapted weights only if the entropy fell and at most half of the symbols vanished",
+    )
+    group.add_argument(
+        "--ttt_mode",
+        metavar="MODE",
+        help="episodic, or continual: recordings are a stream whose weights are carried on",
+    )
+    group.add_argument("--ttt_reset_every", type=int, metavar="N", help="recordings after which a stream starts anew")
     return group
 
 
@@ -116,14 +132,17 @@ def checkpoint_dir(checkpoint: str | None) -> Path:
 
 def given_ttt_options(arguments: argparse.Namespace) -> dict[str, object]:
     """The flags of `add_ttt_options` that were given, by the names of `TTTOptions`."""
-    names = ("loss_type", "steps", "mask_prob", "learning_rate", "parameters", "front_end_step")
-    values = {name: getattr(arguments, f"ttt_{name}") for name in names}
-    return {name: value for name, value in values.items() if value is not None}
+    prefix = "ttt_"
+    return {
+        name.removeprefix(prefix): value
+        for name, value in vars(arguments).items()
+        if name.startswith(prefix) and value is not None
+    }
 
 
 def make_ttt_options(arguments: argparse.Namespace, config: "HybridASRConfig") -> "TTTOptions":
     """The model's own options with the given flags on top. Raises UserError."""
-    from lact_asr_model.inference.ttt_procedure import TTTOptions
+    from lact_asr_model.inference.ttt_options import TTTOptions
 
     return TTTOptions.from_config(config, seed=arguments.seed, **given_ttt_options(arguments))
 

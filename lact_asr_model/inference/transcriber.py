@@ -18,7 +18,9 @@ from lact_asr_model.decoding.hypothesis import Decoder, Hypothesis
 from lact_asr_model.decoding.parallel import ParallelDecoder, collect
 from lact_asr_model.errors import UserError
 from lact_asr_model.inference.segments import Segment, read_segments, split_at_quiet_points
-from lact_asr_model.inference.ttt_procedure import Adaptation, TTTOptions, adapt
+from lact_asr_model.inference.ttt_options import TTTOptions
+from lact_asr_model.inference.ttt_procedure import Adaptation, adapt
+from lact_asr_model.inference.ttt_weights import OwnWeights
 from lact_asr_model.modeling_hybrid_asr import HybridASRForCTC
 
 if TYPE_CHECKING:
@@ -73,12 +75,13 @@ class Transcriber:
     Recordings of more than `chunk_seconds` are cut at their quietest points and recognised (and adapted to) piece by
     piece. `stage_seconds` and `audio_seconds` add up over all calls; reading files is not counted. A `ParallelDecoder`
     decodes a batch while the model computes the next one; what is counted then is the time spent waiting for it.
+    In the mode "continual" the recordings are a stream, whose weights are carried on from call to call.
 
     Args:
         model: moved to `device` and to evaluation mode; its weights are never changed.
         processor: feature extractor and tokenizer, as `load_checkpoint` gives them.
         decoder: None = greedy.
-        ttt_options: how to adapt to each recording; None = not at all.
+        ttt_options: how to adapt to each recording; None = not at all. The mode "continual" takes a batch size of 1.
         device: where the model runs.
         batch_size: recordings (or segments) recognised at once.
         chunk_seconds: longest segment.
@@ -99,6 +102,9 @@ class Transcriber:
     ) -> None:
         if batch_size < 1:
             raise UserError(f"batch size {batch_size}: is below 1; give 1 or more")
+        self._is_stream = ttt_options is not None and ttt_options.mode == "continual"
+        if self._is_stream and batch_size != 1:
+            raise UserError(f"batch size {batch_size}: a stream is recognised one by one; give 1, or mode 'episodic'")
         if not 1 <= chunk_seconds < float("inf"):
             raise UserError(f"chunk_seconds {chunk_seconds}: is not a number of seconds from 1 up; the default is 30")
         self.device = torch.device(device)
@@ -112,6 +118,12 @@ class Transcriber:
         self.audio_seconds = 0.0
         self.stage_seconds = dict.fromkeys(STAGES, 0.0)
         self._finish_batch: Callable[[], None] | None = None
+        self.reset_stream()
+
+    def reset_stream(self) -> None:
+        """Begin a new stream: the next recording is adapted to from the model's own weights."""
+        self._stream_weights: OwnWeights | None = None
+        self._stream_length = 0
 
     def transcribe_samples(self, recordings: Sequence[np.ndarray]) -> list[Transcript]:
         """Transcribe float32 recordings [samples] at 16 kHz; the results are in their order.
@@ -122,7 +134,9 @@ class Transcriber:
         for index, samples in enumerate(recordings):
             if not np.isfinite(samples).all():
                 raise UserError(f"recording {index}: samples are NaN or infinite; check where they come from")
-        order = sorted(range(len(recordings)), key=lambda index: -len(recordings[index]))
+        order = list(range(len(recordings)))
+        if not self._is_stream:
+            order.sort(key=lambda index: -len(recordings[index]))
         sources = ((index, split_at_quiet_points([recordings[index]], self.chunk_seconds)) for index in order)
         transcripts = {recording.key: recording.transcript() for recording in self._transcribe(sources)}
         return [transcripts[index] for index in range(len(recordings))]
@@ -224,7 +238,8 @@ class Transcriber:
         inputs = self.normalize(batch)
         if self.ttt_options is not None:
             with self._timed("adaptation"):
-                adaptation = adapt(self.model, *inputs, self.ttt_options)
+                adaptation = adapt(self.model, *inputs, self.ttt_options, self._stream_weights)
+            self._go_on_from(adaptation, self.ttt_options)
         with self._timed("encoder"), torch.no_grad():
             if adaptation is not None:
                 logits, frame_mask = adaptation.logits, adaptation.frame_mask
@@ -233,8 +248,20 @@ class Transcriber:
                 logits = self.model.classify(self.model.run_stack(features, frame_mask), frame_mask)
         return self._begin_decoding(logits, frame_mask), adaptation
 
-    def normalize(self, batch: Sequence[np.ndarray]) -> tuple[torch.Tensor, torch.Tensor]:
-        """Recordings [samples] to zero mean and unit variance: input_values and attention_mask [batch, samples]."""
+    def _go_on_from(self, adaptation: Adaptation, options: TTTOptions) -> None:
+        """The next recording of a stream starts from what this one was adapted to."""
+        if not self._is_stream:
+            return
+        self._stream_weights = adaptation.weights
+        self._stream_length += 1
+        if self._stream_length == options.reset_every:
+            self.reset_stream()
+
+    def normalize(self, batch: Sequence[np.ndarray]) -> tuple[torch.Tensor, torch.Tensor | None]:
+        """Recordings [samples] to zero mean and unit variance: input_values and attention_mask [batch, samples].
+
+        The mask of a single recording, which has no padding, is None.
+        """
         inputs = self.feature_extractor(
             list(batch),
             sampling_rate=self.model.config.sampling_rate,
@@ -242,7 +269,8 @@ class Transcriber:
             return_attention_mask=True,
             return_tensors="pt",
         )
-        return inputs["input_values"].to(self.device), inputs["attention_mask"].to(self.device)
+        attention_mask = inputs["attention_mask"].to(self.device) if len(batch) > 1 else None
+        return inputs["input_values"].to(self.device), attention_mask
 
     def _begin_decoding(self, logits: torch.Tensor, frame_mask: torch.Tensor) -> Callable[[], list[Hypothesis]]:
         """Logits [batch, frames, vocab] to one hypothesis an utterance, at once or in other processes."""

@@ -1,4 +1,4 @@
-"""Adaptation to one utterance (TTT): a self-supervised loss moves the utterance's own copy of some weights.
+"""Adaptation to one utterance (TTT): a self-supervised loss over all of it moves its own copy of some weights.
 
     encoder -> stack -> loss -> gradient -> a Muon step or two on the copies -> recognise again
 
@@ -7,154 +7,116 @@ encoder then runs only once. `front_end` moves the conv filters, each by a share
 batch has its own copies, so a batch adapts as its utterances would one by one. The model's parameters are never written
 to. (The memory that every layer builds in every forward pass is another thing: it starts from the fast weights that
 are adapted here.)
+
+Training goes through the very same steps, with gradients (`adapted_for_training`).
 """
 
 from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass, field, fields
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.utils.checkpoint import checkpoint
 
-from lact_asr_model.configuration_hybrid_asr import TTT_LOSS_TYPES, TTT_PARAMETERS, HybridASRConfig
-from lact_asr_model.errors import UserError
-from lact_asr_model.inference.ttt_losses import entropy_loss, entropy_mcc_loss
+from lact_asr_model.inference.ttt_losses import consistency_loss, entropy_loss, entropy_mcc_loss, mean_entropy
+from lact_asr_model.inference.ttt_options import MASKS_PER_SEED, TTTOptions
+from lact_asr_model.inference.ttt_weights import OwnWeights, moved, own_weights
 from lact_asr_model.modeling_hybrid_asr import HybridASRForCTC
-from lact_asr_model.ops.fast_weights import FastWeights, muon_step
-from lact_asr_model.ops.newton_schulz import relative_muon_step
+from lact_asr_model.ops.fast_weights import FastWeights
 from lact_asr_model.ops.span_mask import sample_span_mask
 
-_MASKS_PER_SEED = 2**16
-
-
-@dataclass(frozen=True)
-class TTTOptions:
-    """How to adapt.
-
-    Args:
-        loss_type: "masked_prediction", "entropy" or "entropy_mcc".
-        mask_prob, mask_span_frames: share of the frames that masked prediction hides, and length of a hidden span.
-        steps: Muon steps per utterance; 0 leaves the weights as they are.
-        learning_rate: size of a fast-weight step; all singular values of a matrix move by about this much.
-        front_end_step: size of a front-end step, as a share of the norm of each layer's filters.
-        parameters: what is adapted: "fast_weights", "front_end" (the conv filters) or "both".
-        temperature: of the entropy losses.
-        seed: of the masks.
-
-    Raises:
-        UserError: a value that cannot be used.
-    """
-
-    loss_type: str = HybridASRConfig.ttt_loss_type
-    mask_prob: float = HybridASRConfig.ttt_mask_prob
-    mask_span_frames: int = HybridASRConfig.ttt_mask_span_frames
-    steps: int = HybridASRConfig.ttt_steps
-    learning_rate: float = HybridASRConfig.ttt_learning_rate
-    front_end_step: float = HybridASRConfig.ttt_front_end_step
-    parameters: str = HybridASRConfig.ttt_parameters
-    temperature: float = HybridASRConfig.ttt_temperature
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        for name, is_valid, valid in (
-            ("loss_type", self.loss_type in TTT_LOSS_TYPES, "one of " + ", ".join(TTT_LOSS_TYPES)),
-            ("parameters", self.parameters in TTT_PARAMETERS, "one of " + ", ".join(TTT_PARAMETERS)),
-            ("mask_prob", 0 <= self.mask_prob < 1, "in [0, 1)"),
-            ("mask_span_frames", self.mask_span_frames >= 1, "1 or more"),
-            ("steps", 0 <= self.steps < _MASKS_PER_SEED, f"0 to {_MASKS_PER_SEED - 1}"),
-            ("learning_rate", 0 <= self.learning_rate < float("inf"), "a finite number, 0 or more"),
-            ("front_end_step", 0 <= self.front_end_step < float("inf"), "a finite number, 0 or more"),
-            ("temperature", 0 < self.temperature < float("inf"), "a finite number above 0"),
-            ("seed", self.seed >= 0, "0 or more"),
-        ):
-            if not is_valid:
-                raise UserError(f"TTT option {name} is {getattr(self, name)!r}; it must be {valid}")
-
-    @classmethod
-    def from_config(cls, config: HybridASRConfig, **changes: Any) -> "TTTOptions":
-        """The config's `ttt_...` fields; a change of None leaves the config's value."""
-        values = {f.name: getattr(config, "ttt_" + f.name) for f in fields(cls) if f.name != "seed"}
-        return cls(**values | {name: value for name, value in changes.items() if value is not None})
+_SMALLEST_SHARE_OF_SYMBOLS = 0.5
 
 
 @dataclass(frozen=True, eq=False)
 class Adaptation:
     """The outcome of adapting a batch.
 
-    fast_weights: per layer, the initial fast weights of every utterance (leading dimension: batch, or 1 where they
-        were not to move). front_end: the conv filters of every utterance by name; empty where they were not to move.
-    losses: [steps, batch], each measured before its step. features: [batch, frames, hidden], from the adapted encoder.
-    frame_mask: bool [batch, frames], True = real.
+    weights: a copy per utterance of what was to move. start: where they came from.
+    losses: [steps, batch], each measured before its step; 0 for a step that was not needed.
+    features: [batch, frames, hidden], from the adapted encoder. frame_mask: bool [batch, frames], True = real.
     """
 
-    fast_weights: list[FastWeights]
-    front_end: dict[str, Tensor]
+    weights: OwnWeights
+    start: OwnWeights = field(repr=False)
     losses: Tensor
-    model: HybridASRForCTC = field(repr=False)
     features: Tensor = field(repr=False)
     frame_mask: Tensor = field(repr=False)
+    model: HybridASRForCTC = field(repr=False)
+    known_logits: Tensor | None = field(default=None, repr=False)
+
+    @property
+    def fast_weights(self) -> list[FastWeights]:
+        """The initial fast weights of every block, with a leading dimension of batch, or 1 where they did not move."""
+        return self.weights.fast_weights_of_all_layers(self.model) or self.model.initial_fast_weights()
+
+    @property
+    def front_end(self) -> dict[str, Tensor]:
+        """The conv filters of every utterance by name; empty where they were not to move."""
+        return self.weights.front_end
 
     @cached_property
     def is_adapted(self) -> Tensor:
         """bool [batch]: whether any weight of the utterance moved."""
-        initial, now = self.model.initial_fast_weights(), self.fast_weights
-        pairs = [pair for layers in zip(initial, now, strict=True) for pair in zip(*layers, strict=True)]
-        pairs += [(self.model.initial_front_end()[name][None], filters) for name, filters in self.front_end.items()]
-        moved = torch.zeros(len(self.features), dtype=torch.bool, device=self.features.device)
-        for before, after in pairs:
-            moved |= (after != before).flatten(1).any(dim=1)
-        return moved
+        pairs = zip(self.weights.tensors, self.start.tensors, strict=True)
+        return torch.stack([(now != before).flatten(1).any(dim=1) for now, before in pairs]).any(dim=0)
 
     @cached_property
     def logits(self) -> Tensor:
         """The batch recognised with its adapted weights: [batch, frames, vocab], computed when first asked for."""
+        if self.known_logits is not None:
+            return self.known_logits
         with evaluation_mode(self.model), torch.no_grad():
-            hidden = self.model.run_stack(self.features, self.frame_mask, fast_weights=self.fast_weights)
-            return self.model.classify(hidden, self.frame_mask)
+            return _recognize(self.model, self.features, self.frame_mask, self.weights)
 
 
 def adapt(
-    model: HybridASRForCTC, input_values: Tensor, attention_mask: Tensor | None, options: TTTOptions
+    model: HybridASRForCTC,
+    input_values: Tensor,
+    attention_mask: Tensor | None,
+    options: TTTOptions,
+    start: OwnWeights | None = None,
 ) -> Adaptation:
     """Adapt every utterance of a batch to itself.
 
     May be called under `torch.no_grad()` or `torch.inference_mode()`. Dropout is off meanwhile; afterwards the model
     is as it was. An utterance without frames or without gradient, or with one that is not finite, keeps its weights.
-    The encoder runs once, and once more for every step that moves the front end.
+    The encoder runs once, or once more than there are steps where they move the front end.
 
     Args:
         model: the recogniser; neither its parameters nor their `.grad` change.
         input_values: [batch, samples], normalised as for `model.forward`.
         attention_mask: [batch, samples], 1 = real; None = all.
         options: see `TTTOptions`.
+        start: the weights to start from, such as those of an earlier adaptation; None = the model's own.
 
     Raises:
-        UserError: the front end is to be adapted, but the model has a log-mel one, without weights.
+        UserError: the front end is to be adapted, but the model has a log-mel one, without weights; or a layer that
+            the model does not have.
     """
-    with torch.inference_mode(False), torch.enable_grad(), evaluation_mode(model):
-        batch_size = len(input_values)
-        input_values = input_values.detach().clone()
+    with torch.inference_mode(False), torch.no_grad(), evaluation_mode(model):
+        start = start or own_weights(model, len(input_values), options)
         attention_mask = None if attention_mask is None else attention_mask.clone()
-        weights = _copy_weights(model, batch_size, options.parameters)
-        with torch.no_grad():
-            features, frame_mask = model.encode(input_values, attention_mask)
-        losses = torch.zeros(options.steps, batch_size, device=features.device)
-        for step in range(options.steps if frame_mask.any() else 0):
-            weights.requires_grad_(True)
-            if weights.front_end:
-                features, _ = model.encode(input_values, attention_mask, weights.front_end)
-            step_losses = self_supervised_losses(
-                model, features, frame_mask, options, step=step, fast_weights=weights.fast_weights or None
-            )
-            losses[step] = step_losses.detach()
-            weights = _move(weights, step_losses, options, model.config.newton_schulz_schedule)
-        if weights.front_end:
-            with torch.no_grad():
-                features, _ = model.encode(input_values, attention_mask, weights.front_end)
-    fast_weights = weights.fast_weights or model.initial_fast_weights()
-    return Adaptation(fast_weights, weights.front_end, losses, model, features, frame_mask)
+        speech = _Speech(model, input_values.detach().clone(), attention_mask, start)
+        weights = start
+        losses = torch.zeros(options.steps, len(input_values), device=input_values.device)
+        first: _Forward | None = None
+        for step in range(options.steps):
+            forward = _run(model, speech, weights, options, step)
+            if forward is None:
+                break
+            losses[step] = forward.losses.detach()
+            if first is None:
+                first = forward
+                learns = _unsure(model, first, options)
+            if not learns.any():
+                return Adaptation(start, start, losses, *first.encoded, model, first.logits)
+            weights = moved(weights, forward.gradients(), model, options, learns)
+        adaptation = Adaptation(weights, start, losses, *speech.encode(weights), model)
+        return adaptation if first is None or not options.accept else _accepted(adaptation, first, options)
 
 
 @contextmanager
@@ -178,8 +140,50 @@ def adapted(
     options = options or TTTOptions.from_config(model.config)
     with evaluation_mode(model):
         adaptation = adapt(model, input_values, attention_mask, options)
-        with model.using_fast_weights(adaptation.fast_weights), model.using_front_end(adaptation.front_end or None):
+        with adaptation.weights.in_use(model):
             yield adaptation
+
+
+@contextmanager
+def adapted_for_training(
+    model: HybridASRForCTC,
+    input_values: Tensor,
+    attention_mask: Tensor | None,
+    options: TTTOptions,
+    *,
+    exact: bool = False,
+) -> Iterator[None]:
+    """Inside the `with`, a loss of the model on this batch has the gradient of a model that adapts before it answers.
+
+    The steps are those of `adapt`, dropout off; a gate (`skip_entropy`, `accept`) has no part in them. The gradient
+    reaches the model's weights where the steps started from them, and the learned scales of the steps.
+
+    Args:
+        exact: also differentiate how the steps' directions depend on the weights (second order: about twice the memory
+            and time, the memory of one step at a time with gradient checkpointing); otherwise they are constants (first
+            order), and a step leaves nothing behind. What a loss itself holds constant, the target of
+            masked prediction and the other view of consistency, stays constant.
+    """
+    weights = own_weights(model, len(input_values), options)
+    with evaluation_mode(model), torch.set_grad_enabled(exact):
+        speech = _Speech(model, input_values, attention_mask, weights)
+    everyone = torch.ones(len(input_values), dtype=torch.bool, device=input_values.device)
+
+    def take_step(step: int, *tensors: Tensor) -> list[Tensor]:
+        at = weights.filled_with(tensors)
+        with evaluation_mode(model), _attention_differentiable_twice() if exact else nullcontext():
+            forward = _run(model, speech, at, options, step, exact=exact)
+            stepped = at if forward is None else moved(at, forward.gradients(), model, options, everyone)
+        return stepped.tensors
+
+    for step in range(options.steps):
+        if exact and model.is_gradient_checkpointing:
+            tensors = checkpoint(take_step, step, *weights.tensors, use_reentrant=False)
+        else:
+            tensors = take_step(step, *weights.tensors)
+        weights = weights.filled_with(tensors)
+    with weights.in_use(model):
+        yield
 
 
 def self_supervised_losses(
@@ -193,20 +197,9 @@ def self_supervised_losses(
 ) -> Tensor:
     """The loss that step number `step` lowers, [batch].
 
-    Masked prediction hides frames that depend only on `options.seed`, `step` and an utterance's own length.
+    Masks depend only on `options.seed`, `step` and an utterance's own length.
     """
-    if options.loss_type == "masked_prediction":
-        lengths = frame_mask.sum(dim=1).tolist()
-        seeds = [options.seed * _MASKS_PER_SEED + step] * len(lengths)
-        span_mask = sample_span_mask(
-            lengths, frame_mask.shape[1], options.mask_prob, options.mask_span_frames, seeds
-        ).to(features.device)
-        hidden = model.run_stack(features, frame_mask, span_mask=span_mask, fast_weights=fast_weights)
-        return model.masked_prediction_loss(hidden, features, span_mask)
-    loss = {"entropy": entropy_loss, "entropy_mcc": entropy_mcc_loss}[options.loss_type]
-    hidden = model.run_stack(features, frame_mask, fast_weights=fast_weights)
-    logits = model.classify(hidden, frame_mask)
-    return loss(logits, frame_mask, options.temperature, model.config.pad_token_id)
+    return _losses_and_logits(model, features, frame_mask, options, step, fast_weights)[0]
 
 
 @contextmanager
@@ -217,63 +210,135 @@ def evaluation_mode(model: nn.Module) -> Iterator[None]:
     try:
         yield
     finally:
+        for module in model.modules():
+            module.training = False
         for module in training_modules:
             module.training = True
 
 
-@dataclass(frozen=True)
-class _OwnWeights:
-    """The copies that every utterance has of its own, with a leading batch dimension; empty: not to be moved."""
-
-    fast_weights: list[FastWeights]
-    front_end: dict[str, Tensor]
-
-    @property
-    def tensors(self) -> list[Tensor]:
-        return [matrix for layer in self.fast_weights for matrix in layer] + list(self.front_end.values())
-
-    def requires_grad_(self, requires_grad: bool) -> None:
-        for tensor in self.tensors:
-            tensor.requires_grad_(requires_grad)
+def _attention_differentiable_twice() -> AbstractContextManager[None]:
+    """Attention's fused kernels have no second derivative."""
+    return sdpa_kernel(SDPBackend.MATH)
 
 
-def _copy_weights(model: HybridASRForCTC, batch_size: int, parameters: str) -> _OwnWeights:
-    def copies(parameter: Tensor) -> Tensor:
-        return parameter.detach().expand(batch_size, *parameter.shape).clone()
+class _Speech:
+    """A batch of utterances, encoded at once, or anew each time if the filters are to move."""
 
-    weights = _OwnWeights([], {})
-    if parameters != "front_end":
-        layers = model.initial_fast_weights()
-        weights.fast_weights.extend(FastWeights(*(copies(matrix[0]) for matrix in layer)) for layer in layers)
-    if parameters != "fast_weights":
-        weights.front_end.update({name: copies(filters) for name, filters in model.initial_front_end().items()})
-        if not weights.front_end:
-            raise UserError(
-                f"TTT option parameters is {parameters!r}; the log-mel front end has no weights, use 'fast_weights'"
-            )
-    return weights
+    def __init__(
+        self, model: HybridASRForCTC, input_values: Tensor, attention_mask: Tensor | None, weights: OwnWeights
+    ) -> None:
+        self._model = model
+        self._inputs = input_values, attention_mask
+        self._encoded = None if weights.front_end else model.encode(*self._inputs)
+
+    def encode(self, weights: OwnWeights) -> tuple[Tensor, Tensor]:
+        """features [batch, frames, hidden] and frame_mask bool [batch, frames]."""
+        return self._encoded or self._model.encode(*self._inputs, weights.front_end)
 
 
-def _move(weights: _OwnWeights, losses: Tensor, options: TTTOptions, schedule: str) -> _OwnWeights:
-    """One Muon step of each utterance's weights down its own loss; detached."""
-    gradients = torch.autograd.grad(losses.sum(), weights.tensors)
-    weights.requires_grad_(False)
-    is_finite = torch.stack([gradient.isfinite().flatten(1).all(dim=1) for gradient in gradients]).all(dim=0)
+@dataclass(frozen=True, eq=False)
+class _Forward:
+    """A pass with some weights: what was encoded, the losses [batch], and the logits where the loss needs them."""
 
-    def where_learned(new: Tensor, old: Tensor, gradient: Tensor) -> Tensor:
-        """The new weights of the utterances that had something to learn from, the old ones of the others."""
-        learned = is_finite & gradient.flatten(1).any(dim=1)
-        return torch.where(learned.view(-1, *[1] * (old.ndim - 1)), new, old)
+    weights: OwnWeights
+    encoded: tuple[Tensor, Tensor]
+    losses: Tensor
+    logits: Tensor | None
+    exact: bool
 
-    remaining = iter(gradients)
-    moved = _OwnWeights([], {})
-    with torch.no_grad():
-        for layer in weights.fast_weights:
-            layer_gradients = FastWeights(next(remaining), next(remaining), next(remaining))
-            candidates = muon_step(layer, layer_gradients, options.learning_rate, schedule)
-            moved.fast_weights.append(FastWeights(*map(where_learned, candidates, layer, layer_gradients)))
-        for name, filters in weights.front_end.items():
-            gradient = next(remaining)
-            matrices = relative_muon_step(filters.flatten(2), gradient.flatten(2), options.front_end_step, schedule)
-            moved.front_end[name] = where_learned(matrices.view_as(filters), filters, gradient)
-    return moved
+    def gradients(self) -> OwnWeights:
+        with torch.enable_grad():
+            total = self.losses.sum()
+        return self.weights.filled_with(torch.autograd.grad(total, self.weights.tensors, create_graph=self.exact))
+
+
+def _run(
+    model: HybridASRForCTC, speech: _Speech, weights: OwnWeights, options: TTTOptions, step: int, *, exact: bool = False
+) -> _Forward | None:
+    """One pass with gradients for the weights; None for a batch that is too short for any frame.
+
+    `exact` keeps the graph that the weights themselves come from.
+    """
+    at = weights.map(lambda tensor: tensor if exact and tensor.requires_grad else tensor.detach().requires_grad_())
+    with torch.set_grad_enabled(exact or bool(at.front_end)):
+        features, frame_mask = speech.encode(at)
+    if not frame_mask.any():
+        return None
+    with torch.enable_grad():
+        fast_weights = at.fast_weights_of_all_layers(model)
+        losses, logits = _losses_and_logits(model, features, frame_mask, options, step, fast_weights)
+    return _Forward(at, (features.detach(), frame_mask), losses, None if logits is None else logits.detach(), exact)
+
+
+def _losses_and_logits(
+    model: HybridASRForCTC,
+    features: Tensor,
+    frame_mask: Tensor,
+    options: TTTOptions,
+    step: int,
+    fast_weights: list[FastWeights] | None,
+) -> tuple[Tensor, Tensor | None]:
+    """The losses [batch], and the logits of the whole, unmasked utterances if the loss comes from them."""
+
+    def hidden(view: int | None = None) -> tuple[Tensor, Tensor | None]:
+        """The stack's output, with a number for a view of which spans are hidden."""
+        span_mask = None if view is None else _span_mask(frame_mask, options, step, view)
+        return model.run_stack(features, frame_mask, span_mask=span_mask, fast_weights=fast_weights), span_mask
+
+    if options.loss_type == "masked_prediction":
+        predicted, span_mask = hidden(view=0)
+        assert span_mask is not None
+        return model.masked_prediction_loss(predicted, features, span_mask), None
+    if options.loss_type == "consistency":
+        one, other = (model.classify(hidden(view)[0], frame_mask) for view in (0, 1))
+        return consistency_loss(one, other, frame_mask), None
+    loss = {"entropy": entropy_loss, "entropy_mcc": entropy_mcc_loss}[options.loss_type]
+    logits = model.classify(hidden()[0], frame_mask)
+    return loss(logits, frame_mask, options.temperature, model.config.pad_token_id), logits
+
+
+def _span_mask(frame_mask: Tensor, options: TTTOptions, step: int, view: int) -> Tensor:
+    lengths = frame_mask.sum(dim=1).tolist()
+    seed = (options.seed * MASKS_PER_SEED + step) * 2 + view
+    mask = sample_span_mask(
+        lengths, frame_mask.shape[1], options.mask_prob, options.mask_span_frames, [seed] * len(lengths)
+    )
+    return mask.to(frame_mask.device)
+
+
+def _recognize(model: HybridASRForCTC, features: Tensor, frame_mask: Tensor, weights: OwnWeights) -> Tensor:
+    fast_weights = weights.fast_weights_of_all_layers(model)
+    return model.classify(model.run_stack(features, frame_mask, fast_weights=fast_weights), frame_mask)
+
+
+def _logits_of(model: HybridASRForCTC, forward: _Forward) -> Tensor:
+    if forward.logits is not None:
+        return forward.logits
+    return _recognize(model, *forward.encoded, forward.weights)
+
+
+def _unsure(model: HybridASRForCTC, forward: _Forward, options: TTTOptions) -> Tensor:
+    """Gate before the steps: which utterances are worth adapting to, bool [batch]."""
+    if options.skip_entropy == 0:
+        return torch.ones_like(forward.losses, dtype=torch.bool)
+    logits, frame_mask = _logits_of(model, forward), forward.encoded[1]
+    entropies = mean_entropy(logits, frame_mask, options.temperature, model.config.pad_token_id)
+    return entropies >= options.skip_entropy
+
+
+def _accepted(adaptation: Adaptation, first: _Forward, options: TTTOptions) -> Adaptation:
+    """Gate after the steps: the adaptation, undone where there is no evidence that it helped."""
+    model, frame_mask, blank = adaptation.model, adaptation.frame_mask, adaptation.model.config.pad_token_id
+    before, after = _logits_of(model, first), adaptation.logits
+    entropy_before, entropy_after = (
+        mean_entropy(logits, frame_mask, options.temperature, blank) for logits in (before, after)
+    )
+    symbols_before, symbols_after = ((logits.argmax(dim=-1) != blank).sum(dim=1) for logits in (before, after))
+    accepted = (entropy_after < entropy_before) & (symbols_after >= _SMALLEST_SHARE_OF_SYMBOLS * symbols_before)
+    rows = accepted[:, None, None]
+    return replace(
+        adaptation,
+        weights=adaptation.weights.where(accepted, adaptation.start),
+        features=torch.where(rows, adaptation.features, first.encoded[0]),
+        known_logits=torch.where(rows, after, before),
+    )

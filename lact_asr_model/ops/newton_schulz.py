@@ -57,7 +57,7 @@ def newton_schulz(matrices: Tensor, schedule: str = "muon") -> Tensor:
     return (x.mT if tall else x).to(matrices.dtype)
 
 
-def relative_muon_step(matrices: Tensor, gradients: Tensor, share: float, schedule: str = "muon") -> Tensor:
+def relative_muon_step(matrices: Tensor, gradients: Tensor, share: float | Tensor, schedule: str = "muon") -> Tensor:
     """Move every matrix against its orthogonalised gradient by `share` of the matrix's own Frobenius norm.
 
     Both are [..., rows, columns]; a zero gradient leaves its matrix as it was.

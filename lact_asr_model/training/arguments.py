@@ -11,6 +11,7 @@ from lact_asr_model.errors import UserError
 from lact_asr_model.training.schedules import SCHEDULES
 
 OPTIMIZERS = ("adamw", "muon")
+TTT_GRADIENTS = ("first_order", "exact")
 
 
 def _flag(
@@ -21,9 +22,11 @@ def _flag(
     at_least: float | None = None,
     above: float | None = None,
     below: float | None = None,
+    at_most: float | None = None,
 ) -> dict[str, Any]:
     """What the command line and the validation need to know about a field."""
-    return {"kind": kind, "help": help, "choices": choices, "at_least": at_least, "above": above, "below": below}
+    limits = {"at_least": at_least, "above": above, "below": below, "at_most": at_most}
+    return {"kind": kind, "help": help, "choices": choices, **limits}
 
 
 @dataclass
@@ -139,9 +142,27 @@ class TrainingArguments:
         default=False,
         metadata=_flag(
             bool,
-            "make adaptation the checkpoint's default at inference. Its self-supervised loss is trained beside CTC "
-            "whenever masked_prediction_weight is above 0, and with this flag it must be; training does not go through "
-            "the adaptation step itself",
+            "train through adaptation: the batch is first adapted to, as at inference and with the configuration's "
+            "ttt_... options, and the loss is that of the adapted model; each layer's step size is learned, and "
+            "adaptation becomes the checkpoint's default",
+        ),
+    )
+    ttt_gradient: str = field(
+        default="first_order",
+        metadata=_flag(
+            str,
+            "with --enable_ttt: first_order takes the direction of an adaptation step as constant, exact "
+            "differentiates it too, at about twice the time and memory",
+            choices=TTT_GRADIENTS,
+        ),
+    )
+    ttt_share: float = field(
+        default=1.0,
+        metadata=_flag(
+            float,
+            "with --enable_ttt: share of the batches that are adapted to; the others are plain",
+            above=0,
+            at_most=1,
         ),
     )
 
@@ -209,3 +230,5 @@ def _check(option: dataclasses.Field, value: Any) -> None:
         raise UserError(f"{flag}: too small; give a number above {metadata['above']}")
     if metadata["below"] is not None and not value < metadata["below"]:
         raise UserError(f"{flag}: too large; give a number below {metadata['below']}")
+    if metadata["at_most"] is not None and not value <= metadata["at_most"]:
+        raise UserError(f"{flag}: too large; give {metadata['at_most']} or less")

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from lact_asr_model.modeling_hybrid_asr import HybridASRForCTC
 
 ADAM_BETAS = (0.9, 0.98)
+STEP_SCALE_LR_SCALE = 30.0  # a factor's logarithm has a long way to go, by Adam's steps of equal size
 
 
 def make_optimizers(
@@ -23,7 +24,11 @@ def make_optimizers(
     matrices = [parameter for parameter in _hidden_matrices(model) if parameter.requires_grad] if name == "muon" else []
     taken = {id(parameter) for parameter in matrices}
     groups = []
-    for parameters, scale in ((model.encoder_parameters(), encoder_lr_scale), (model.other_parameters(), 1.0)):
+    for parameters, scale in (
+        (model.encoder_parameters(), encoder_lr_scale),
+        (model.other_parameters(), 1.0),
+        (model.step_scale_parameters(), STEP_SCALE_LR_SCALE),
+    ):
         remaining = [p for p in parameters if p.requires_grad and id(p) not in taken]
         groups += [
             _group([p for p in remaining if p.ndim > 1], peak_lr * scale, weight_decay),

@@ -56,6 +56,8 @@ def build_model(
         encoder_name = config.wav2vec2_model_name
     if encoder_name is not None and encoder_name != NO_ENCODER and not is_resumed:
         model.load_pretrained_encoder(encoder_name)
+    if arguments.enable_ttt:
+        model.learn_step_scales(config.ttt_parameters)
     if arguments.gradient_checkpointing:
         # the second name is the one before transformers 5.20, and deprecated since
         enable: Any = getattr(model, "activation_checkpointing_enable", model.gradient_checkpointing_enable)

@@ -5,7 +5,7 @@ import math
 import signal
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import nullcontext
+from contextlib import contextmanager, nullcontext
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -23,6 +23,8 @@ from lact_asr_model.data.shifts import TrainingAugmentation
 from lact_asr_model.data.sources import read_utterances
 from lact_asr_model.data.utterance import Utterance
 from lact_asr_model.errors import UserError, one_line_errors
+from lact_asr_model.inference.ttt_options import TTTOptions
+from lact_asr_model.inference.ttt_procedure import adapted_for_training
 from lact_asr_model.modeling_hybrid_asr import HybridASRForCTC
 from lact_asr_model.training.arguments import TrainingArguments, parse_arguments
 from lact_asr_model.training.averaging import WeightAverage
@@ -203,8 +205,9 @@ class Trainer:
         for index, batch in enumerate(batches):
             share = len(batch["ids"]) / num_utterances
             is_last = index == len(batches) - 1
-            with nullcontext() if is_last else self.accelerator.no_sync(self.model):
-                output = self.model(**model_inputs(batch, device))
+            inputs = model_inputs(batch, device)
+            with nullcontext() if is_last else self.accelerator.no_sync(self.model), self._adapted(inputs):
+                output = self.model(**inputs)
                 state.scaler.scale(output.loss * (share * num_processes)).backward()  # DDP averages over processes
             losses.append(output.loss.detach())
             parts = torch.stack([output.loss, output.ctc_loss, output.masked_prediction_loss]).detach()
@@ -226,6 +229,21 @@ class Trainer:
         self.window.num_steps += 1
         self.window.num_samples += int(num_samples)
         self.tracker.advance()
+
+    @contextmanager
+    def _adapted(self, inputs: dict[str, Tensor]) -> Iterator[None]:
+        """Inside the `with`, in the steps that --enable_ttt has a share of, the model is adapted to the batch."""
+        arguments, step = self.arguments, self.state.progress.step
+        share = arguments.ttt_share if arguments.enable_ttt else 0.0
+        if math.floor((step + 1) * share) == math.floor(step * share):
+            yield
+            return
+        model = self.state.model
+        options = TTTOptions.from_config(model.config, seed=step)
+        speech = inputs["input_values"], inputs["attention_mask"]
+        is_exact = arguments.ttt_gradient == "exact"
+        with self.accelerator.autocast(), adapted_for_training(model, *speech, options, exact=is_exact):
+            yield
 
     def _check_finite(self, batches: list[Batch], losses: list[Tensor], grad_norm: Tensor) -> None:
         """Halt all processes before the optimiser's step if a loss or the gradient is not finite.

@@ -151,12 +151,15 @@ def test_everything_is_restored_after_an_exception(
     tiny_model.train()
     tiny_model.encoder.eval()
     modes = [module.training for module in tiny_model.modules()]
+    tiny_model.lm_head.requires_grad_(False)
+    are_learned = [parameter.requires_grad for parameter in tiny_model.parameters()]
     with pytest.raises(exception), adapted(tiny_model, *batch, TTTOptions(learning_rate=0.5, parameters="both")):
         assert not any(module.training for module in tiny_model.modules())
         raise exception
     assert [module.training for module in tiny_model.modules()] == modes
     assert all(torch.equal(parameter, parameters[name]) for name, parameter in tiny_model.named_parameters())
-    assert all(parameter.grad is None and parameter.requires_grad for parameter in tiny_model.parameters())
+    assert all(parameter.grad is None for parameter in tiny_model.parameters())
+    assert [parameter.requires_grad for parameter in tiny_model.parameters()] == are_learned
     assert torch.equal(tiny_model.eval()(*batch).logits, before)
 
 
