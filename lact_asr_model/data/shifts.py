@@ -216,8 +216,34 @@ class Condition:
 
 
 CONDITIONS = (
-    "clean, gaussian:SIGMA, noise:SNR_DB, babble:SNR_DB, room, telephone, mu_law, gsm, opus, mp3, clip, gain:DB"
+    "clean, gaussian:SIGMA, noise:SNR_DB, noise:SNR_DB:KIND, babble:SNR_DB, room, room:NAME, telephone, mu_law, gsm, "
+    "opus, mp3, clip, gain:DB"
 )
+CONDITION_GROUPS = "rooms, protocol"
+PROTOCOL = (
+    "clean",
+    *("gaussian:0.005", "gaussian:0.01", "gaussian:0.015", "gaussian:0.02"),
+    *("noise:20", "noise:10", "noise:5", "noise:0"),
+    "babble:10",
+    "rooms",
+    *("telephone", "mu_law", "gsm", "opus", "mp3"),
+    *("clip", "gain:-20"),
+)
+
+
+def parse_conditions(
+    text: str,
+    noise_dir: str | Path | None = None,
+    impulse_response_dir: str | Path | None = None,
+    babble_paths: Sequence[str | Path] = (),
+) -> list[Condition]:
+    """The conditions of a list such as "clean,noise:5,rooms", each once, in this order; see `parse_condition`.
+
+    A group stands for several: "rooms" for every room in `impulse_response_dir`, each on its own, and "protocol" for
+    all that is in `PROTOCOL`.
+    """
+    names = [name for part in text.split(",") for name in _expand_group(part.strip(), impulse_response_dir)]
+    return [parse_condition(name, noise_dir, impulse_response_dir, babble_paths) for name in dict.fromkeys(names)]
 
 
 def parse_condition(
@@ -228,16 +254,30 @@ def parse_condition(
 ) -> Condition:
     """The condition that `text` names, such as "clean", "gaussian:0.01", "noise:5" or "room"; see `CONDITIONS`.
 
-    Noise needs `noise_dir` and babble needs `babble_paths` (recordings of speech); without `impulse_response_dir`
-    the rooms are synthetic. Raises UserError for an unknown name, a missing or unwanted number or missing recordings.
+    "noise:5" draws from all of `noise_dir`, "noise:5:rain" from its folder "rain"; babble needs `babble_paths`
+    (recordings of speech). "room" draws from `impulse_response_dir`, without which the rooms are synthetic;
+    "room:hall" is the impulse response file "hall" there, whatever its suffix. Raises UserError for an unknown name, a
+    missing or unwanted number or missing recordings.
     """
     kind, colon, value = text.partition(":")
     if kind in _PLAIN_CONDITIONS and not colon:
         return Condition(text, _PLAIN_CONDITIONS[kind])
     if kind == "room" and not colon:
         return Condition(text, partial(_random_room, rooms=_recordings_in(impulse_response_dir)))
+    if kind == "room":
+        rooms = _find_rooms(text, impulse_response_dir)
+        if value not in rooms:
+            raise UserError(f"condition '{text}': no such room; choose from {', '.join(rooms)}")
+        return Condition(text, partial(reverberate, impulse_response=load_audio(rooms[value])))
     if kind not in ("gaussian", "noise", "babble", "gain"):
-        raise UserError(f"condition '{text}': unknown; choose one of: {CONDITIONS}")
+        raise UserError(f"condition '{text}': unknown; choose one of: {CONDITIONS}; or a group: {CONDITION_GROUPS}")
+    if kind == "noise":
+        level, _, folder = value.partition(":")
+        number = _parse_number(text, level)
+        if noise_dir is None:
+            raise UserError(f"condition '{text}': it needs recordings of noise; give --noise_dir")
+        noises = Recordings([Path(noise_dir) / folder])
+        return Condition(text, partial(_random_noise, noises=noises, snr_db=number))
     number = _parse_number(text, value)
     if kind == "gaussian":
         if number < 0:
@@ -245,13 +285,25 @@ def parse_condition(
         return Condition(text, partial(add_gaussian, sigma=number))
     if kind == "gain":
         return Condition(text, partial(gain, gain_db=number))
-    if kind == "noise":
-        if noise_dir is None:
-            raise UserError(f"condition '{text}': it needs recordings of noise; give --noise_dir")
-        return Condition(text, partial(_random_noise, noises=Recordings([noise_dir]), snr_db=number))
     if not babble_paths:
         raise UserError(f"condition '{text}': it needs recordings of other voices; give --babble_dir")
     return Condition(text, partial(_random_babble, voices=Recordings(babble_paths), snr_db=number))
+
+
+def _expand_group(name: str, impulse_response_dir: str | Path | None) -> list[str]:
+    """The names of the conditions of a group; a condition itself is the only one."""
+    if name == "protocol":
+        return [member for part in PROTOCOL for member in _expand_group(part, impulse_response_dir)]
+    if name == "rooms":
+        return [f"room:{room}" for room in _find_rooms(name, impulse_response_dir)]
+    return [name]
+
+
+def _find_rooms(text: str, impulse_response_dir: str | Path | None) -> dict[str, Path]:
+    """The impulse response files by name."""
+    if impulse_response_dir is None:
+        raise UserError(f"condition '{text}': it needs impulse responses of rooms; give --impulse_response_dir")
+    return {path.stem: path for path in find_audio_files([impulse_response_dir])}
 
 
 def _keep(samples: np.ndarray, rng: np.random.Generator) -> np.ndarray:

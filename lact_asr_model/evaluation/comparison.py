@@ -3,23 +3,23 @@
 import hashlib
 import time
 import zlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from itertools import groupby
 from typing import Any
 
 import numpy as np
 from torch import nn
 from tqdm.auto import tqdm
 
-from lact_asr_model.audio import load_audio
+from lact_asr_model.audio import SAMPLING_RATE, load_audio
 from lact_asr_model.data.shifts import Condition
 from lact_asr_model.data.utterance import Utterance
+from lact_asr_model.evaluation.processes import ALONE, Processes
 from lact_asr_model.evaluation.recognizers import Recognizer
 from lact_asr_model.evaluation.records import Record, RecordLog
-from lact_asr_model.evaluation.summary import BASELINE, summarize
+from lact_asr_model.evaluation.summary import BASELINE, CLEAN, SHIFTED, summarize
+from lact_asr_model.evaluation.tasks import Task
 from lact_asr_model.text import normalize_text
-
-CLEAN = "clean"
-SHIFTED = "mean of shifted"
 
 
 def corrupt(samples: np.ndarray, condition: Condition, utterance_id: str, seed: int) -> np.ndarray:
@@ -51,73 +51,89 @@ def recognize(
                 hyp=normalize_text(transcript.text),
                 duration=transcript.duration_seconds,
                 seconds=elapsed_seconds * len(samples) / num_samples,
+                adapted=transcript.is_adapted,
             )
+
+
+def warm_up(recognizers: Iterable[Recognizer]) -> None:
+    """Recognise a second of noise with each, so that what happens only once is in no utterance's time."""
+    noise = 0.1 * np.random.default_rng(0).standard_normal(SAMPLING_RATE, dtype=np.float32)
+    for recognizer in recognizers:
+        recognizer.transcribe_samples([noise])
 
 
 def run(
     recognizers: Mapping[str, Recognizer],
-    utterances: Sequence[Utterance],
-    conditions: Sequence[Condition],
+    tasks: Sequence[Task],
     log: RecordLog,
     *,
+    streams: Collection[str] = (),
     batch_size: int = 1,
     seed: int = 0,
+    processes: Processes = ALONE,
 ) -> None:
-    """Recognise every utterance under every condition with every method, unless the log has it already.
+    """Do every task with every method, unless the log has its records already.
 
     Args:
         recognizers: one for each method, by name.
-        utterances: with their texts.
-        conditions: corruptions of the audio.
+        tasks: with names of their own.
         log: gets a record for each recognition.
-        batch_size: utterances recognised at once.
+        streams: the methods that carry something over from one utterance to the next. They begin anew with every task,
+            hear its utterances in order, and repeat a task of which the log has only a part.
+        batch_size: utterances recognised at once, of similar length; 1 = in their order, which streams need.
         seed: of the corruptions.
+        processes: those that share the tasks out; streams need one process.
 
     Raises:
         UserError: a recording cannot be read.
     """
-    by_length = sorted(utterances, key=lambda utterance: -utterance.duration_seconds)
-    batches = [by_length[start : start + batch_size] for start in range(0, len(by_length), batch_size)]
+    if streams and (batch_size > 1 or processes.count > 1):
+        raise ValueError("a stream needs batches of one utterance, and one process")
 
-    def missing(condition: Condition, batch: Sequence[Utterance]) -> dict[str, Recognizer]:
-        return {
-            method: recognizer
-            for method, recognizer in recognizers.items()
-            if any((condition.name, method, utterance.id) not in log for utterance in batch)
-        }
+    def is_missing(method: str, task: Task, batch: Sequence[Utterance]) -> bool:
+        needed = task.utterances if method in streams else batch
+        return any((task.name, method, utterance.id) not in log for utterance in needed)
 
-    jobs = [(condition, batch) for condition in conditions for batch in batches if missing(condition, batch)]
-    with tqdm(
-        total=round(sum(_seconds(batch) for _, batch in jobs)), unit="s", unit_scale=True, disable=None
-    ) as progress:
-        for condition, batch in jobs:
-            progress.set_description(condition.name)
-            for record in recognize(missing(condition, batch), batch, condition, seed):
-                log.append(record)
-            progress.update(_seconds(batch))
+    jobs = []
+    for task in tasks:
+        for batch in _batches(task.utterances, batch_size):
+            methods = [method for method in recognizers if is_missing(method, task, batch)]
+            if methods:
+                jobs.append((task, batch, methods))
+    jobs = jobs[processes.rank :: processes.count]
+    total_seconds = sum(_seconds(batch) * len(methods) for _, batch, methods in jobs)
+    progress = tqdm(total=round(total_seconds), unit="s", unit_scale=True, disable=None if processes.is_first else True)
+    with progress:
+        for name, jobs_of_task in groupby(jobs, key=lambda job: job[0].name):
+            progress.set_description(name)
+            for recognizer in recognizers.values():
+                recognizer.reset_stream()
+            for task, batch, methods in jobs_of_task:
+                chosen = {method: recognizers[method] for method in methods}
+                for record in recognize(chosen, batch, task.condition, seed):
+                    log.append(record)
+                    progress.update(record.duration)
 
 
 def summarize_all(
-    log: RecordLog, utterances: Sequence[Utterance], conditions: Sequence[Condition], methods: Sequence[str], seed: int
+    log: RecordLog, tasks: Sequence[Task], methods: Sequence[str], seed: int
 ) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
-    """The summaries of a finished run: of each condition and method, and of each method over the shifted conditions.
+    """The summaries of a finished run: of each task and method, and of each method over the shifted tasks.
 
-    Shifted is every condition but clean; the second list is empty where there are fewer than two of them. Its rates
-    are means over conditions, because every condition has the same utterances.
+    Shifted is every task but clean; the second list is empty where there are fewer than two of them.
     """
 
-    def summaries(names: Sequence[str], title: str | None = None) -> list[dict[str, Any]]:
+    def summaries(tasks: Sequence[Task], title: str | None = None) -> list[dict[str, Any]]:
         records = {
-            method: [log[condition, method, utterance.id] for condition in names for utterance in utterances]
+            method: [log[task.name, method, utterance.id] for task in tasks for utterance in task.utterances]
             for method in methods
         }
         baseline = records.get(BASELINE)
         return [summarize(records[method], None if method == BASELINE else baseline, seed, title) for method in methods]
 
-    names = [condition.name for condition in conditions]
-    shifted = [name for name in names if name != CLEAN]
-    by_condition = [summary for name in names for summary in summaries([name])]
-    return by_condition, summaries(shifted, SHIFTED) if len(shifted) > 1 else []
+    shifted = [task for task in tasks if task.name != CLEAN]
+    by_task = [summary for task in tasks for summary in summaries([task])]
+    return by_task, summaries(shifted, SHIFTED) if len(shifted) > 1 else []
 
 
 def weights_digest(model: nn.Module) -> str:
@@ -127,6 +143,13 @@ def weights_digest(model: nn.Module) -> str:
         digest.update(name.encode())
         digest.update(tensor.cpu().numpy().tobytes())
     return digest.hexdigest()
+
+
+def _batches(utterances: Sequence[Utterance], batch_size: int) -> Iterator[Sequence[Utterance]]:
+    if batch_size > 1:
+        utterances = sorted(utterances, key=lambda utterance: -utterance.duration_seconds)
+    for start in range(0, len(utterances), batch_size):
+        yield utterances[start : start + batch_size]
 
 
 def _seconds(batch: Sequence[Utterance]) -> float:

@@ -1,23 +1,24 @@
 """The `evaluate` command: methods against conditions on the same utterances, in one run.
 
 Each recognition is a line of `utterances.jsonl`; a run that was stopped goes on where it was. `results.json` has the
-counts, rates and intervals; the Markdown table is printed.
+counts, rates and intervals; the Markdown table is printed. Under `torchrun` the processes share out the utterances.
 """
 
 import argparse
 import json
+import textwrap
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lact_asr_model.data.shifts import CONDITIONS, parse_condition
-from lact_asr_model.data.sources import read_utterances
-from lact_asr_model.data.utterance import Utterance
+from lact_asr_model.data.shifts import CONDITION_GROUPS, CONDITIONS, PROTOCOL, parse_conditions
 from lact_asr_model.errors import UserError, one_line_errors
 from lact_asr_model.evaluation.methods import METHODS, Method, parse_methods
+from lact_asr_model.evaluation.processes import Processes, joined_processes, num_processes
 from lact_asr_model.evaluation.records import RecordLog
-from lact_asr_model.evaluation.summary import format_table
+from lact_asr_model.evaluation.summary import format_compact_table, format_table
+from lact_asr_model.evaluation.tasks import Task, make_tasks
 from lact_asr_model.inference.command_line import (
     add_model_options,
     add_ttt_options,
@@ -38,19 +39,30 @@ Methods: {METHODS}.
   tent          LayerNorms, entropy, AdamW, 10 steps
   suta          LayerNorms, conv encoder and feature projection, entropy and class confusion, AdamW, 10 steps
   ttt           Muon steps as the adaptation options say; ttt_front_end adapts what its name says
-NAME:STEPS sets the steps: none,tent,suta:10,ttt_fast_weights:1,ttt_front_end:2. Every method starts each utterance
+  continual     the same, but each utterance starts from the weights that the one before it left; under every
+                condition they begin anew
+NAME:STEPS sets the steps: none,tent,suta:10,ttt_fast_weights:1,ttt_front_end:2. All but continual start each utterance
 from the model as it is. none, tent and suta also run on a folder of a wav2vec2, HuBERT or similar CTC model.
 
-Conditions: {CONDITIONS}.
+{textwrap.fill(f"Conditions: {CONDITIONS}; or a group of them: {CONDITION_GROUPS}.", 120)}
+  noise:5:rain  draws from the folder rain of --noise_dir, noise:5 from all of it
+  room:hall     the impulse response hall of --impulse_response_dir, room one at random
+  rooms         every room of --impulse_response_dir, each on its own
+  protocol      {" ".join(PROTOCOL[:9])}
+                {" ".join(PROTOCOL[9:])}
 
-A run that was stopped goes on when it is started again."""
+The mean of shifted conditions, all but clean, gives each condition the same weight, also where --extra_subsets adds
+other utterances.
+
+A run that was stopped goes on when it is started again. Several processes share the utterances out:
+torchrun --nproc_per_node 4 -m lact_asr_model.cli evaluate ..."""
 
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Run the command: recognise, write `results.json`, print the table."""
     arguments = _parser().parse_args(argv)
     with one_line_errors():
-        print(_run(arguments))
+        _run(arguments)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -66,13 +78,20 @@ def _parser() -> argparse.ArgumentParser:
         required=True,
         help="LibriSpeech subset such as test-clean, .jsonl manifest or Common Voice .tsv; several joined by +",
     )
-    data.add_argument("--max_utterances", type=int, metavar="N", help="only the first N utterances")
+    data.add_argument(
+        "--extra_subsets",
+        metavar="LIST",
+        help="NAME=SUBSET, comma-separated: other utterances, recognised as they are, as conditions of these names",
+    )
+    data.add_argument("--max_utterances", type=int, metavar="N", help="only the first N utterances of each subset")
     data.add_argument("--noise_dir", metavar="DIR", help="recordings for the condition noise")
     data.add_argument("--impulse_response_dir", metavar="DIR", help="rooms for the condition room (default: synthetic)")
     data.add_argument("--babble_dir", metavar="DIR", help="recordings of speech for the condition babble")
 
     comparison = parser.add_argument_group("comparison")
-    comparison.add_argument("--conditions", default="clean", metavar="LIST", help="comma-separated (default: clean)")
+    comparison.add_argument(
+        "--conditions", default="clean", metavar="LIST", help="comma-separated, see below (default: clean)"
+    )
     comparison.add_argument(
         "--methods", default="none,ttt", metavar="LIST", help="comma-separated, see below (default: %(default)s)"
     )
@@ -87,11 +106,14 @@ def _parser() -> argparse.ArgumentParser:
         type=int,
         default=1,
         metavar="N",
-        help="recordings at once (default: 1, as costs are compared; tent and suta always take one)",
+        help="recordings at once (default: 1, as costs are compared; which tent and suta always take, continual must)",
     )
     comparison.add_argument(
-        "--plots", action="store_true", help="also draw wer.png and time.png (needs the plots extra)"
+        "--compact",
+        action="store_true",
+        help="print word error rates only: a row for each condition, a column a method",
     )
+    comparison.add_argument("--plots", action="store_true", help="also draw pictures (needs the plots extra)")
     comparison.add_argument(
         "--output_dir",
         type=Path,
@@ -104,30 +126,46 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _run(arguments: argparse.Namespace) -> str:
-    """The whole evaluation; returns the table."""
+def _run(arguments: argparse.Namespace) -> None:
+    """Check what was asked for, then do it, alone or beside other processes."""
     for name, least in (("max_utterances", 1), ("batch_size", 1), ("num_threads", 1), ("seed", 0)):
         value = getattr(arguments, name)
         if value is not None and value < least:
             raise UserError(f"--{name} {value}: is below {least}; give {least} or more")
+    if arguments.ttt_mode is not None:
+        raise UserError(f"--ttt_mode {arguments.ttt_mode}: the method says it here; choose ttt or continual")
     methods = parse_methods(arguments.methods, arguments.steps)
-    conditions = [
-        parse_condition(
-            name.strip(),
-            noise_dir=arguments.noise_dir,
-            impulse_response_dir=arguments.impulse_response_dir,
-            babble_paths=[arguments.babble_dir] if arguments.babble_dir else (),
-        )
-        for name in arguments.conditions.split(",")
-    ]
+    for method in methods:
+        if method.is_stream and arguments.batch_size > 1:
+            raise UserError(f"method '{method.name}': takes one utterance at a time; leave out --batch_size")
+        if method.is_stream and num_processes() > 1:
+            raise UserError(f"method '{method.name}': takes one utterance after the other; run it without torchrun")
+    conditions = parse_conditions(
+        arguments.conditions,
+        noise_dir=arguments.noise_dir,
+        impulse_response_dir=arguments.impulse_response_dir,
+        babble_paths=[arguments.babble_dir] if arguments.babble_dir else (),
+    )
+    tasks = make_tasks(
+        conditions,
+        arguments.subset,
+        arguments.extra_subsets,
+        data_dir=arguments.data_dir,
+        max_utterances=arguments.max_utterances,
+    )
     if arguments.plots:
-        from lact_asr_model.evaluation.plots import draw_plots, load_figure_class
+        from lact_asr_model.evaluation.plots import load_figure_class
 
         load_figure_class()  # if it is missing, that is better known before the run
-    utterances = read_utterances(arguments.subset, arguments.data_dir)[: arguments.max_utterances]
-    _check_utterances(utterances)
+    with joined_processes() as processes:
+        _compare(arguments, methods, tasks, processes)
 
-    from lact_asr_model.evaluation.comparison import run, summarize_all, weights_digest
+
+def _compare(
+    arguments: argparse.Namespace, methods: Sequence[Method], tasks: Sequence[Task], processes: Processes
+) -> None:
+    """Recognise this process's share; the first process then writes and prints what all have found."""
+    from lact_asr_model.evaluation.comparison import run, summarize_all, warm_up, weights_digest
     from lact_asr_model.evaluation.hugging_face import is_other_model
     from lact_asr_model.inference.run_description import describe_run
 
@@ -145,14 +183,44 @@ def _run(arguments: argparse.Namespace) -> str:
         "peer_learning_rate": arguments.peer_learning_rate,
         "ttt": ttt_settings,
     }
-    log = RecordLog(arguments.output_dir, settings)
-    run(recognizers, utterances, conditions, log, batch_size=arguments.batch_size, seed=arguments.seed)
-    summaries, shifted = summarize_all(log, utterances, conditions, list(recognizers), arguments.seed)
-    results = {**settings, **describe_run(device), "results": summaries, "mean_of_shifted": shifted}
+    with processes.first_one_first():
+        log = RecordLog(arguments.output_dir, settings, processes.rank)
+    warm_up(recognizers.values())
+    streams = [method.name for method in methods if method.is_stream]
+    run(
+        recognizers,
+        tasks,
+        log,
+        streams=streams,
+        batch_size=arguments.batch_size,
+        seed=arguments.seed,
+        processes=processes,
+    )
+    processes.wait_for_all()
+    if not processes.is_first:
+        return
+    log.merge()
+    summaries, shifted = summarize_all(log, tasks, list(recognizers), arguments.seed)
+    results = {
+        **settings,
+        "extra_subsets": arguments.extra_subsets,
+        **describe_run(device),
+        "num_processes": processes.count,
+        "results": summaries,
+        "mean_of_shifted": shifted,
+    }
     write_atomically(arguments.output_dir / "results.json", json.dumps(results, indent=2) + "\n")
     if arguments.plots:
-        draw_plots(summaries, arguments.output_dir)
-    return format_table(summaries + shifted)
+        from lact_asr_model.evaluation.plots import draw_plots
+
+        records = [
+            log[task.name, method, utterance.id]
+            for task in tasks
+            for method in recognizers
+            for utterance in task.utterances
+        ]
+        draw_plots(summaries, shifted, records, arguments.output_dir)
+    print(format_compact_table(summaries, shifted) if arguments.compact else format_table(summaries + shifted))
 
 
 _Prepared = tuple[dict[str, "Recognizer"], "nn.Module", "torch.device", dict[str, Any] | None]
@@ -203,13 +271,3 @@ def _prepare_other(arguments: argparse.Namespace, methods: Sequence[Method]) -> 
         for method in methods
     }
     return recognizers, model, device, None
-
-
-def _check_utterances(utterances: Sequence[Utterance]) -> None:
-    seen: set[str] = set()
-    for utterance in utterances:
-        if utterance.text is None:
-            raise UserError(f"utterance {utterance.id}: it has no transcript to compare with; leave it out")
-        if utterance.id in seen:
-            raise UserError(f"utterance {utterance.id}: two of them have this id; evaluate their sources one by one")
-        seen.add(utterance.id)

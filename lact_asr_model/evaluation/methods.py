@@ -8,15 +8,16 @@ from lact_asr_model.evaluation.summary import BASELINE
 
 PEER_NAMES = ("tent", "suta")
 OURS = "ttt"
-METHODS = "none, tent, suta, ttt, ttt_fast_weights, ttt_front_end, ttt_both"
+CONTINUAL = "continual"
+METHODS = "none, tent, suta, ttt, ttt_fast_weights, ttt_front_end, ttt_both, continual (with the same endings)"
 
 
 @dataclass(frozen=True)
 class Method:
     """A method of adapting.
 
-    name: as in the results, such as "ttt_front_end:2". algorithm: "none", "tent", "suta" or "ttt". steps: None = its
-    own default. ttt_parameters: what "ttt" adapts; None = what the options say.
+    name: as in the results, such as "ttt_front_end:2". algorithm: "none", "tent", "suta", "ttt" or "continual". steps:
+    None = its own default. ttt_parameters: what "ttt" and "continual" adapt; None = what the options say.
     """
 
     name: str
@@ -24,12 +25,17 @@ class Method:
     steps: int | None = None
     ttt_parameters: str | None = None
 
+    @property
+    def is_stream(self) -> bool:
+        """Whether an utterance starts from the weights that the one before it left."""
+        return self.algorithm == CONTINUAL
+
 
 def parse_methods(methods: str, steps: str | None = None) -> list[Method]:
     """Read "none,suta:5,ttt_front_end:2", a list of NAME or NAME:STEPS; each method once, in this order.
 
     Args:
-        methods: the list; a part after "ttt_" is the set of parameters that it adapts.
+        methods: the list; a part after "ttt_" or "continual_" is the set of parameters that it adapts.
         steps: "1,2,5" repeats every method that has no steps of its own, except none, with each of these.
 
     Raises:
@@ -42,7 +48,8 @@ def parse_methods(methods: str, steps: str | None = None) -> list[Method]:
 def _parse(text: str, counts: list[int]) -> Iterator[Method]:
     name, colon, number = text.partition(":")
     algorithm, _, ttt_parameters = name.partition("_")
-    is_known = name in (BASELINE, *PEER_NAMES, OURS) or (algorithm == OURS and ttt_parameters)
+    ours = (OURS, CONTINUAL)
+    is_known = name in (BASELINE, *PEER_NAMES, *ours) or (algorithm in ours and ttt_parameters)
     if not is_known:
         raise UserError(f"method '{text}': unknown; choose from {METHODS}, each with :STEPS if you like")
     if name == BASELINE:

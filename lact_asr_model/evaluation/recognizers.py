@@ -10,11 +10,11 @@ import torch
 from lact_asr_model.audio import SAMPLING_RATE
 from lact_asr_model.decoding.greedy import greedy_decode
 from lact_asr_model.errors import UserError
-from lact_asr_model.evaluation.methods import OURS, Method
+from lact_asr_model.evaluation.methods import CONTINUAL, OURS, Method
 from lact_asr_model.evaluation.peers import PEERS, Peer, adapt_with_peer
 from lact_asr_model.inference.segments import split_at_quiet_points
 from lact_asr_model.inference.transcriber import Transcriber, Transcript, vocabulary_of
-from lact_asr_model.inference.ttt_procedure import TTTOptions
+from lact_asr_model.inference.ttt_options import TTTOptions
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, SequenceFeatureExtractor, Wav2Vec2Processor
@@ -27,6 +27,10 @@ class Recognizer(Protocol):
 
     def transcribe_samples(self, recordings: Sequence[np.ndarray]) -> list[Transcript]:
         """Transcribe float32 recordings [samples] at 16 kHz; the results are in their order."""
+        ...
+
+    def reset_stream(self) -> None:
+        """Forget what was carried over from the recordings so far, if anything was."""
         ...
 
 
@@ -66,25 +70,37 @@ class SingleRecognizer:
 
     def transcribe_samples(self, recordings: Sequence[np.ndarray]) -> list[Transcript]:
         """The text, without times of words, of each float32 recording [samples] at 16 kHz."""
-        return [Transcript(self._recognize(samples), [], len(samples) / SAMPLING_RATE) for samples in recordings]
+        return [self._recognize(samples) for samples in recordings]
 
-    def _recognize(self, samples: np.ndarray) -> str:
+    def reset_stream(self) -> None:
+        """Nothing to forget: every recording starts from the model as it is."""
+
+    def _recognize(self, samples: np.ndarray) -> Transcript:
         pieces = split_at_quiet_points([samples], self.chunk_seconds)
-        texts = [self._recognize_piece(piece.samples) for piece in pieces]
-        return " ".join(text for text in texts if text)
+        recognized = [self._recognize_piece(piece.samples) for piece in pieces]
+        text = " ".join(text for text, _ in recognized if text)
+        is_adapted = any(is_adapted for _, is_adapted in recognized)
+        return Transcript(text, [], len(samples) / SAMPLING_RATE, is_adapted=is_adapted)
 
-    def _recognize_piece(self, samples: np.ndarray) -> str:
+    def _recognize_piece(self, samples: np.ndarray) -> tuple[str, bool]:
+        """The text, and whether the peer moved any parameter."""
         num_frames = int(self.model._get_feat_extract_output_lengths(torch.tensor(len(samples))))
         if num_frames < 1 or np.ptp(samples) == 0:
-            return ""
+            return "", False
         inputs = self.feature_extractor(samples, sampling_rate=SAMPLING_RATE, return_tensors="pt")
         inputs = {name: values.to(self.model.device) for name, values in inputs.items()}
+        is_adapted = False
         if self.peer is None:
             with torch.no_grad():
                 logits = self.model(**inputs).logits
         else:
-            logits = adapt_with_peer(self.model, inputs, self.peer, self.steps).logits
-        return greedy_decode(torch.log_softmax(logits[0].float(), dim=-1), self.vocabulary).text
+            adaptation = adapt_with_peer(self.model, inputs, self.peer, self.steps)
+            logits = adaptation.logits
+            is_adapted = any(
+                not torch.equal(adapted, self.model.get_parameter(name))
+                for name, adapted in adaptation.parameters.items()
+            )
+        return greedy_decode(torch.log_softmax(logits[0].float(), dim=-1), self.vocabulary).text, is_adapted
 
 
 def make_recognizer(
@@ -112,11 +128,12 @@ def make_recognizer(
             device=device,
         )
     options = None
-    if method.algorithm == OURS:
+    if method.algorithm in (OURS, CONTINUAL):
         options = replace(
             ttt_options,
             steps=method.steps or ttt_options.steps,
             parameters=method.ttt_parameters or ttt_options.parameters,
+            mode="continual" if method.is_stream else "episodic",
         )
     return Transcriber(model, processor, ttt_options=options, device=device, batch_size=batch_size)
 
@@ -135,7 +152,7 @@ def make_single_recognizer(
     Raises:
         UserError: the method adapts models of ours only.
     """
-    if method.algorithm == OURS:
+    if method.algorithm in (OURS, CONTINUAL):
         raise UserError(f"method '{method.name}': adapts models of this package only; choose none, tent or suta")
     peer = PEERS.get(method.algorithm)
     if peer is not None and peer_learning_rate is not None:

@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from lact_asr_model.errors import UserError
+from lact_asr_model.inference.output_formats import write_atomically
 
-_LOG_NAME = "utterances.jsonl"
 _SETTINGS_NAME = "settings.json"
 
 
@@ -15,7 +15,8 @@ _SETTINGS_NAME = "settings.json"
 class Record:
     """One utterance recognised under one condition by one method; the fields are the keys of a JSON line.
 
-    duration: seconds of audio. seconds: time that the recognition took.
+    duration: seconds of audio. seconds: time that the recognition took. adapted: whether adaptation moved any weight;
+    None = not known.
     """
 
     id: str
@@ -25,6 +26,7 @@ class Record:
     hyp: str
     duration: float
     seconds: float
+    adapted: bool | None = None
 
     @property
     def key(self) -> tuple[str, str, str]:
@@ -35,20 +37,33 @@ class Record:
 class RecordLog:
     """The records in a folder: `utterances.jsonl`, and the settings that they were made with.
 
+    Several processes may share a folder. The first one keeps `utterances.jsonl`, the others add to a file each, which
+    the first merges in `merge` and when it begins. It must have begun before the others do.
+
+    Args:
+        folder: made if it is not there.
+        settings: what the records depend on.
+        rank: number of this process; 0 is the first.
+
     Raises:
         UserError: the folder cannot be written to, or holds records that were made with other settings.
     """
 
-    def __init__(self, folder: Path, settings: dict[str, Any]) -> None:
-        self._path = folder / _LOG_NAME
+    def __init__(self, folder: Path, settings: dict[str, Any], rank: int = 0) -> None:
+        self._folder = folder
+        self._log_path = folder / "utterances.jsonl"
+        self._own_path = folder / f"utterances.{rank}.jsonl" if rank else self._log_path
         self._records: dict[tuple[str, str, str], Record] = {}
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            if self._path.exists():
+            if any(path.stat().st_size for path in self._paths()):
                 _check_settings(folder, settings)
-                self._read()
+            elif rank == 0:
+                write_atomically(folder / _SETTINGS_NAME, json.dumps(settings, indent=2) + "\n")
+            if rank == 0:
+                self.merge()
             else:
-                (folder / _SETTINGS_NAME).write_text(json.dumps(settings, indent=2) + "\n", encoding="utf-8")
+                self._read(self._log_path.read_bytes())
         except OSError as error:
             raise UserError(f"{folder}: cannot be written to ({error.strerror}); choose another folder") from None
 
@@ -60,19 +75,33 @@ class RecordLog:
 
     def append(self, record: Record) -> None:
         """Keep a record, on disk too."""
-        with self._path.open("a", encoding="utf-8") as file:
+        with self._own_path.open("a", encoding="utf-8") as file:
             file.write(json.dumps(asdict(record), ensure_ascii=False) + "\n")
         self._records[record.key] = record
 
-    def _read(self) -> None:
-        """Read the complete lines; what a kill left of a last one is cut off."""
-        content = self._path.read_bytes()
-        complete = content[: content.rfind(b"\n") + 1]
-        if len(complete) < len(content):
-            self._path.write_bytes(complete)
-        for line in complete.decode("utf-8").splitlines():
+    def merge(self) -> None:
+        """Take in what the other processes have recognised, and remove their files; for the first process only."""
+        paths = self._paths()
+        content = b"".join(_complete_lines(path.read_bytes()) for path in paths)
+        write_atomically(self._log_path, content.decode("utf-8"))
+        for path in paths:
+            if path != self._log_path:
+                path.unlink()
+        self._read(content)
+
+    def _paths(self) -> list[Path]:
+        """The files of all processes."""
+        return sorted(self._folder.glob("utterances*.jsonl"))
+
+    def _read(self, content: bytes) -> None:
+        for line in _complete_lines(content).splitlines():
             record = Record(**json.loads(line))
             self._records[record.key] = record
+
+
+def _complete_lines(content: bytes) -> bytes:
+    """Without what a kill left of a last line."""
+    return content[: content.rfind(b"\n") + 1]
 
 
 def _check_settings(folder: Path, settings: dict[str, Any]) -> None:

@@ -1,79 +1,73 @@
-"""From single recognitions to error rates with intervals, and to a table."""
+"""From single recognitions to error rates with intervals, and to tables.
 
-from collections import defaultdict
+The word error rate of a condition is that of all its words together. The mean over conditions gives each condition the
+same weight: it is the mean of their rates, whether or not they have the same utterances. Its relative change is that
+of the mean, not the mean of the conditions' changes.
+"""
+
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
-from functools import reduce
-from operator import add
 from typing import Any
 
+import numpy as np
+
+from lact_asr_model.evaluation.bootstrap import ConditionErrors, interval, mean_rate, resampled_mean_rates
 from lact_asr_model.evaluation.records import Record
-from lact_asr_model.metrics import (
-    ErrorCounts,
-    bootstrap_interval,
-    character_errors,
-    paired_bootstrap_interval,
-    word_errors,
-)
+from lact_asr_model.metrics import ErrorCounts, character_errors, word_errors
 
 BASELINE = "none"
-_COLUMNS = (
-    "condition",
-    "method",
-    "WER % (95 %)",
-    "minus none (95 %)",
-    "relative % (95 %)",
-    "CER %",
-    "S / D / I",
-    "blank / 1 char",
-    "time / none",
-    "RTFx",
-)
+CLEAN = "clean"
+SHIFTED = "mean of shifted"
+_LEGEND = "Word error rate in %. * differs from none: the paired 95 % bootstrap interval of the difference excludes 0."
 
 
 def summarize(
     records: Sequence[Record], baseline: Sequence[Record] | None, seed: int = 0, condition: str | None = None
 ) -> dict[str, Any]:
-    """Counts, rates and speed of one method.
-
-    Records of one utterance under several conditions are added up, and resampled together.
+    """Counts, rates and speed of one method; under several conditions the rates are means over them.
 
     Args:
         records: of every utterance, under one condition or under several.
         baseline: the same recognitions by the method that adapts nothing, for the differences, with intervals paired
             over utterances, and the cost; None = no differences.
-        seed: of the bootstrap over utterances.
+        seed: of the bootstrap over utterances; see `resampled_mean_rates`.
         condition: what several conditions together are called; None = there is one, that of the records.
     """
     words, characters = _errors(records, word_errors), _errors(records, character_errors)
-    total_words, total_characters = reduce(add, words), reduce(add, characters)
+    rate, resampled_rates = mean_rate(words), resampled_mean_rates(words, seed)
     audio_seconds = sum(record.duration for record in records)
     compute_seconds = sum(record.seconds for record in records)
-    summary = {
+    summary: dict[str, Any] = {
         "condition": condition or records[0].condition,
         "method": records[0].method,
-        "num_utterances": len(words),
-        "wer": total_words.rate,
-        "wer_interval": bootstrap_interval(words, seed=seed),
-        "words": asdict(total_words),
-        "cer": total_characters.rate,
-        "characters": asdict(total_characters),
+        "num_utterances": len({utterance_id for part in words for utterance_id in part.utterance_ids}),
+        "num_recognitions": len(records),
+        "wer": rate,
+        "wer_interval": interval(resampled_rates),
+        "words": asdict(sum((part.total for part in words), ErrorCounts())),
+        "cer": mean_rate(characters),
+        "characters": asdict(sum((part.total for part in characters), ErrorCounts())),
         "num_blank": sum(is_blank(record) for record in records),
         "num_single_character": sum(is_single_character(record) for record in records),
         "audio_seconds": audio_seconds,
         "compute_seconds": compute_seconds,
         "rtfx": audio_seconds / compute_seconds,
     }
+    if all(record.adapted is not None for record in records):
+        summary["num_adapted"] = sum(record.adapted is True for record in records)
+        summary["adapted_share"] = summary["num_adapted"] / len(records)
     if baseline is not None:
         baseline_words = _errors(baseline, word_errors)
+        baseline_rate, resampled_baseline = mean_rate(baseline_words), resampled_mean_rates(baseline_words, seed)
         summary["time_over_none"] = compute_seconds / sum(record.seconds for record in baseline)
-        summary["wer_minus_none"] = total_words.rate - reduce(add, baseline_words).rate
-        summary["wer_minus_none_interval"] = paired_bootstrap_interval(words, baseline_words, seed=seed)
-        if reduce(add, baseline_words).errors:
-            ratios = list(map(_error_ratio, words, baseline_words))
-            low, high = bootstrap_interval(ratios, seed=seed)
-            summary["wer_relative_change"] = reduce(add, ratios).rate - 1
-            summary["wer_relative_change_interval"] = (low - 1, high - 1)
+        summary["wer_minus_none"] = rate - baseline_rate
+        summary["wer_minus_none_interval"] = interval(resampled_rates - resampled_baseline)
+        if baseline_rate > 0:
+            has_errors = resampled_baseline > 0
+            changes = np.full_like(resampled_rates, np.nan)
+            np.divide(resampled_rates, resampled_baseline, out=changes, where=has_errors)
+            summary["wer_relative_change"] = rate / baseline_rate - 1
+            summary["wer_relative_change_interval"] = interval(changes - 1)
     return summary
 
 
@@ -87,48 +81,86 @@ def is_single_character(record: Record) -> bool:
     return record.hyp != record.ref and len(set(record.hyp) - {" "}) == 1
 
 
+def is_significant(summary: dict[str, Any]) -> bool:
+    """Whether the error rate differs from that without adaptation: the interval of the difference excludes 0."""
+    low, high = summary.get("wer_minus_none_interval", (0.0, 0.0))
+    return low > 0 or high < 0
+
+
 def format_table(summaries: Sequence[dict[str, Any]]) -> str:
-    """The summaries as a Markdown table, rates in percent."""
-    rows = [_COLUMNS, *map(_table_row, summaries)]
-    widths = [max(len(row[column]) for row in rows) for column in range(len(_COLUMNS))]
-    padded = [[cell.ljust(width) for cell, width in zip(row, widths, strict=True)] for row in rows]
-    lines = ["| " + " | ".join(cells) + " |" for cells in padded]
+    """A row for each summary; the share of adapted utterances is shown where a method leaves some as they are."""
+    leaves_some = any(summary["method"] != BASELINE and summary.get("adapted_share", 1) < 1 for summary in summaries)
+    columns = {name: cell for name, cell in _COLUMNS.items() if name != _ADAPTED or leaves_some}
+    return _markdown([tuple(columns), *([cell(summary) for cell in columns.values()] for summary in summaries)])
+
+
+def format_compact_table(summaries: Sequence[dict[str, Any]], shifted: Sequence[dict[str, Any]]) -> str:
+    """A row for each condition with the word error rate of every method, and what each costs; a legend follows.
+
+    Args:
+        summaries: of each condition and method; see `summarize`.
+        shifted: of each method over the shifted conditions; may be empty.
+    """
+    methods = list(dict.fromkeys(summary["method"] for summary in summaries))
+    rates: dict[str, dict[str, str]] = {}
+    for summary in [*summaries, *shifted]:
+        mark = "*" if is_significant(summary) else ""
+        rates.setdefault(summary["condition"], {})[summary["method"]] = f"{100 * summary['wer']:.1f}{mark}"
+    rows = [("condition", *methods), *((name, *(row[method] for method in methods)) for name, row in rates.items())]
+    if BASELINE in methods:
+        seconds = dict.fromkeys(methods, 0.0)
+        for summary in summaries:
+            seconds[summary["method"]] += summary["compute_seconds"]
+        rows.append(("time / none", *(f"{seconds[method] / seconds[BASELINE]:.1f}" for method in methods)))
+    return f"{_markdown(rows)}\n\n{_LEGEND}"
+
+
+def _errors(records: Sequence[Record], count: Callable[[str, str], ErrorCounts]) -> list[ConditionErrors]:
+    """The errors under each condition."""
+    conditions: dict[str, dict[str, ErrorCounts]] = {}
+    for record in records:
+        conditions.setdefault(record.condition, {})[record.id] = count(record.ref, record.hyp)
+    return [ConditionErrors(by_utterance) for by_utterance in conditions.values()]
+
+
+def _markdown(rows: Sequence[Sequence[str]]) -> str:
+    """The first row is the header."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    lines = [
+        "| " + " | ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) + " |" for row in rows
+    ]
     lines.insert(1, "|" + "|".join("-" * (width + 2) for width in widths) + "|")
     return "\n".join(lines)
 
 
-def _errors(records: Sequence[Record], count: Callable[[str, str], ErrorCounts]) -> list[ErrorCounts]:
-    """The errors of each utterance."""
-    by_utterance: dict[str, ErrorCounts] = defaultdict(ErrorCounts)
-    for record in records:
-        by_utterance[record.id] += count(record.ref, record.hyp)
-    return list(by_utterance.values())
-
-
-def _error_ratio(errors: ErrorCounts, baseline: ErrorCounts) -> ErrorCounts:
-    """Errors "per error of the baseline": pooled, the ratio of two error rates on the same references."""
-    return ErrorCounts(substitutions=errors.errors, reference_length=baseline.errors)
-
-
-def _table_row(summary: dict[str, Any]) -> tuple[str, ...]:
+def _edits(summary: dict[str, Any]) -> str:
     words = summary["words"]
-    return (
-        summary["condition"],
-        summary["method"],
-        _percent(summary, "wer"),
-        _percent(summary, "wer_minus_none", sign="+"),
-        _percent(summary, "wer_relative_change", sign="+"),
-        f"{100 * summary['cer']:.1f}",
-        f"{words['substitutions']} / {words['deletions']} / {words['insertions']} of {words['reference_length']}",
-        f"{summary['num_blank']} / {summary['num_single_character']}",
-        f"{summary['time_over_none']:.1f}" if "time_over_none" in summary else "",
-        f"{summary['rtfx']:.1f}",
-    )
+    return f"{words['substitutions']} / {words['deletions']} / {words['insertions']} of {words['reference_length']}"
 
 
-def _percent(summary: dict[str, Any], name: str, sign: str = "") -> str:
-    """A rate with its interval, in percent; nothing if the summary does not have it."""
-    if name not in summary:
-        return ""
-    low, high = summary[f"{name}_interval"]
-    return f"{100 * summary[name]:{sign}.1f} ({100 * low:{sign}.1f} to {100 * high:{sign}.1f})"
+def _percent(name: str, sign: str = "") -> Callable[[dict[str, Any]], str]:
+    """How to write a rate with its interval, in percent; nothing if the summary does not have it."""
+
+    def cell(summary: dict[str, Any]) -> str:
+        if name not in summary:
+            return ""
+        low, high = summary[f"{name}_interval"]
+        return f"{100 * summary[name]:{sign}.1f} ({100 * low:{sign}.1f} to {100 * high:{sign}.1f})"
+
+    return cell
+
+
+_ADAPTED = "adapted %"
+_COLUMNS: dict[str, Callable[[dict[str, Any]], str]] = {
+    "condition": lambda summary: summary["condition"],
+    "method": lambda summary: summary["method"],
+    "WER % (95 %)": _percent("wer"),
+    "minus none (95 %)": _percent("wer_minus_none", sign="+"),
+    "relative % (95 %)": _percent("wer_relative_change", sign="+"),
+    "CER %": lambda summary: f"{100 * summary['cer']:.1f}",
+    "S / D / I": _edits,
+    "blank / 1 char": lambda summary: f"{summary['num_blank']} / {summary['num_single_character']}",
+    _ADAPTED: lambda summary: f"{100 * summary['adapted_share']:.0f}" if "adapted_share" in summary else "",
+    "time / none": lambda summary: f"{summary['time_over_none']:.1f}" if "time_over_none" in summary else "",
+    "RTFx": lambda summary: f"{summary['rtfx']:.1f}",
+}

@@ -10,7 +10,7 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from lact_asr_model.data import shifts
-from lact_asr_model.data.shifts import Recordings, TrainingAugmentation, parse_condition
+from lact_asr_model.data.shifts import Recordings, TrainingAugmentation, parse_condition, parse_conditions
 from lact_asr_model.errors import UserError
 
 NAMES = ["clean", "gaussian:0.01", "noise:5", "babble:5", "room", "telephone", "mu_law", "gsm", "opus", "mp3", "clip"]
@@ -195,7 +195,7 @@ def test_speed_changes_duration_and_pitch(factor: float) -> None:
     assert peak_hz == pytest.approx(400 * factor, abs=2)
 
 
-@pytest.mark.parametrize("name", [*NAMES, "gain:-20"])
+@pytest.mark.parametrize("name", [*NAMES, "gain:-20", "room:1"])
 @pytest.mark.parametrize("num_samples", [0, 1, 7, 160, 5000])
 def test_every_condition_keeps_length_input_and_silence(name: str, num_samples: int, folders) -> None:
     condition = parse(name, folders)
@@ -229,6 +229,54 @@ def test_conditions_name_their_parameters(folders) -> None:
     assert not np.array_equal(dry_room, speech)
 
 
+def test_a_room_of_its_own_is_always_the_same(folders) -> None:
+    speech, (impulse_response, _) = speech_like(3000), soundfile.read(folders["rooms"] / "1.flac", dtype="float32")
+    room = parse("room:1", folders)
+    np.testing.assert_array_equal(room(speech, make_rng(0)), room(speech, make_rng(1)))
+    np.testing.assert_array_equal(
+        room(speech, make_rng()), shifts.reverberate(speech, make_rng(), impulse_response=impulse_response)
+    )
+
+
+def test_noise_of_a_kind_is_drawn_from_its_folder(tmp_path: Path) -> None:
+    pitches_hz = {"hum": 300, "beep": 2000}
+    for kind, pitch_hz in pitches_hz.items():
+        (tmp_path / kind).mkdir()
+        tone = 0.1 * np.sin(2 * np.pi * pitch_hz * np.arange(16000) / 16000)
+        soundfile.write(tmp_path / kind / "tone.wav", tone, 16000)
+
+    def heard_hz(text: str) -> set[int]:
+        condition, speech = parse_condition(text, noise_dir=tmp_path), speech_like(16000)
+        noises = [condition(speech, make_rng(seed)) - speech for seed in range(12)]
+        return {round(np.argmax(np.abs(np.fft.rfft(noise))).item(), -2) for noise in noises}
+
+    assert heard_hz("noise:5:hum") == {300}
+    assert heard_hz("noise:5:beep") == {2000}
+    assert heard_hz("noise:5") == {300, 2000}
+
+
+def test_a_list_of_conditions_keeps_its_order_and_each_once(folders) -> None:
+    conditions = parse_conditions("noise:5, clean,rooms,clean,room:1", folders["noise"], folders["rooms"])
+    assert [condition.name for condition in conditions] == ["noise:5", "clean", "room:0", "room:1", "room:2"]
+
+
+def test_the_protocol_is_the_whole_list(folders) -> None:
+    conditions = parse_conditions("protocol", folders["noise"], folders["rooms"], [folders["voices"]])
+    assert " ".join(condition.name for condition in conditions) == (
+        "clean gaussian:0.005 gaussian:0.01 gaussian:0.015 gaussian:0.02 noise:20 noise:10 noise:5 noise:0 babble:10 "
+        "room:0 room:1 room:2 telephone mu_law gsm opus mp3 clip gain:-20"
+    )
+    with pytest.raises(UserError, match="condition 'rooms': .* give --impulse_response_dir"):
+        parse_conditions("protocol", folders["noise"], None, [folders["voices"]])
+
+
+def test_what_is_not_in_a_folder_is_named(folders) -> None:
+    with pytest.raises(UserError, match="condition 'room:hall': no such room; choose from 0, 1, 2"):
+        parse("room:hall", folders)
+    with pytest.raises(UserError, match="hail: no such audio file"):
+        parse("noise:5:hail", folders)
+
+
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
@@ -240,6 +288,9 @@ def test_conditions_name_their_parameters(folders) -> None:
         ("gain:inf", "not a finite number"),
         ("gaussian:-1", "below 0"),
         ("noise:5", "give --noise_dir"),
+        ("noise:loud:rain", "needs a number"),
+        ("room:hall", "give --impulse_response_dir"),
+        ("rooms", "unknown; .* or a group: rooms, protocol"),
         ("babble:5", "give --babble_dir"),
     ],
 )

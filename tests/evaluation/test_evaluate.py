@@ -1,6 +1,8 @@
 """The `evaluate` command on real files, with a tiny random model."""
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -62,8 +64,70 @@ def test_the_same_table_for_every_method_and_a_mean_with_pictures(
     ]
     results = json.loads((tmp_path / "run" / "results.json").read_text())
     assert [row["method"] for row in results["mean_of_shifted"]] == methods
-    assert (tmp_path / "run" / "wer.png").stat().st_size > 0
-    assert (tmp_path / "run" / "time.png").stat().st_size > 0
+    drawn = {path.stem for path in (tmp_path / "run").glob("*.png") if path.stat().st_size > 0}
+    assert {"wer", "time", "scatter", "wer_by_steps"} <= drawn
+    assert "wer_by_noise" not in drawn  # there is one level only
+
+
+def test_other_utterances_are_rows_of_the_same_compact_table(
+    arguments: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    main([*arguments, "--extra_subsets", "others=dev-tiny", "--compact"])
+    lines = capsys.readouterr().out.splitlines()
+    rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines if line.startswith("| ")]
+    assert rows[0] == ["condition", "none", "ttt"]
+    assert [row[0] for row in rows[1:]] == ["clean", "gaussian:0.05", "others", "mean of shifted", "time / none"]
+    results = json.loads((tmp_path / "run" / "results.json").read_text())
+    wer = {(row["condition"], row["method"]): row["wer"] for row in results["results"]}
+    for row in results["mean_of_shifted"]:
+        mean = (wer["gaussian:0.05", row["method"]] + wer["others", row["method"]]) / 2
+        assert row["wer"] == pytest.approx(mean)
+        assert row["num_utterances"] == 2 + 3
+    assert results["extra_subsets"] == "others=dev-tiny"
+
+
+def test_two_processes_make_one_table(arguments: list[str], tmp_path: Path) -> None:
+    main([*arguments, "--output_dir", str(tmp_path / "alone")])
+    torchrun = ("-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2", "-m", "lact_asr_model.cli")
+    command = [sys.executable, *torchrun, "evaluate", *arguments, "--extra_subsets", "others=dev-tiny"]
+    process = subprocess.run(command, capture_output=True, text=True, timeout=240)
+    assert process.returncode == 0, process.stderr
+    assert process.stdout.count("| condition") == 1
+    assert [path.name for path in (tmp_path / "run").glob("*.jsonl")] == ["utterances.jsonl"]
+
+    def transcripts(folder: str) -> list[tuple[str, ...]]:
+        records = map(json.loads, (tmp_path / folder / "utterances.jsonl").read_text().splitlines())
+        return sorted((record["condition"], record["method"], record["id"], record["hyp"]) for record in records)
+
+    shared = transcripts("run")
+    assert [each for each in shared if each[0] != "others"] == transcripts("alone")
+    assert len(shared) == 2 * (2 * 2 + 3)
+    assert json.loads((tmp_path / "run" / "results.json").read_text())["num_processes"] == 2
+
+
+def test_what_is_carried_over_begins_anew_under_every_condition(arguments: list[str], tmp_path: Path) -> None:
+    step = ["--ttt_loss_type", "entropy_mcc", "--ttt_learning_rate", "0.5", "--subset", "dev-tiny"]
+    main([*arguments, *step, "--conditions", "clean,gain:0", "--methods", "ttt,continual"])  # the same audio twice
+    records = [json.loads(line) for line in (tmp_path / "run" / "utterances.jsonl").read_text().splitlines()]
+
+    def transcripts(condition: str, method: str) -> list[str]:
+        chosen = [record for record in records if (record["condition"], record["method"]) == (condition, method)]
+        return [record["hyp"] for record in chosen]
+
+    alone, stream = transcripts("clean", "ttt"), transcripts("clean", "continual")
+    assert stream[0] == alone[0]
+    assert stream[1:] != alone[1:]
+    assert transcripts("gain:0", "continual") == stream
+
+
+def test_what_is_carried_over_needs_one_process(
+    arguments: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    with pytest.raises(SystemExit):
+        main([*arguments, "--methods", "none,continual"])
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line == "error: method 'continual': takes one utterance after the other; run it without torchrun"
 
 
 def test_another_ctc_model_gets_the_same_table(
@@ -92,6 +156,10 @@ def test_the_syntax_of_methods_is_in_the_help(capsys: pytest.CaptureFixture[str]
         (["--methods", "suta", "--peer_learning_rate", "0"], "learning rate 0.0 of tent and suta"),
         (["--steps", "0"], "--steps 0: '0' is not a number of steps"),
         (["--methods", "none,ttt_fog"], "it must be one of fast_weights, front_end, both"),
+        (["--methods", "continual", "--batch_size", "2"], "method 'continual': takes one utterance at a time"),
+        (["--ttt_mode", "continual"], "--ttt_mode continual: the method says it here"),
+        (["--extra_subsets", "dev-tiny"], "'dev-tiny': is not NAME=SUBSET"),
+        (["--conditions", "protocol"], "give --impulse_response_dir"),
         (["--methods", "none,magic"], "method 'magic': unknown; choose from none, tent"),
         (["--conditions", "fog"], "condition 'fog': unknown"),
         (["--conditions", "noise:5"], "give --noise_dir"),

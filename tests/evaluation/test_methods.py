@@ -17,6 +17,15 @@ def test_a_method_may_say_its_steps_and_parameters() -> None:
     ]
 
 
+def test_what_is_carried_over_is_a_stream() -> None:
+    methods = parse_methods("none,suta,ttt_both,continual,continual_front_end:1", steps="2")
+    assert methods[3:] == [
+        Method("continual:2", "continual", 2),
+        Method("continual_front_end:1", "continual", 1, "front_end"),
+    ]
+    assert [method.is_stream for method in methods] == [False, False, False, True, True]
+
+
 def test_steps_multiply_the_methods_that_have_none() -> None:
     names = [method.name for method in parse_methods("none,suta,ttt:2,ttt_both", steps="1,2")]
     assert names == ["none", "suta:1", "suta:2", "ttt:2", "ttt_both:1", "ttt_both:2"]

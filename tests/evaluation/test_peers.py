@@ -152,6 +152,20 @@ def test_where_every_frame_says_blank_tent_leaves_the_weights(
     assert suta.logits.isfinite().all()
 
 
+@pytest.mark.parametrize("peer", [TENT, SUTA], ids=["tent", "suta"])
+@pytest.mark.parametrize(
+    "input_values",
+    [torch.zeros(1, 16000), torch.randn(1, 1600, generator=torch.Generator().manual_seed(2))],
+    ids=["silence", "0.1 s"],
+)
+def test_silence_and_a_tenth_of_a_second_are_survived(model: PreTrainedModel, peer: Peer, input_values: Tensor) -> None:
+    adaptation = adapt_with_peer(model, {"input_values": input_values}, peer)
+    assert len(adaptation.losses) == peer.steps
+    assert torch.tensor(adaptation.losses).isfinite().all()
+    assert adaptation.logits.isfinite().all()
+    assert all(copy.isfinite().all() for copy in adaptation.parameters.values())
+
+
 def test_a_gradient_that_is_not_finite_ends_adaptation(model: PreTrainedModel, inputs: dict[str, Tensor]) -> None:
     def infinite_loss(*arguments: object) -> Tensor:
         return entropy_loss(*arguments) * float("inf")  # type: ignore[arg-type]

@@ -18,7 +18,7 @@ from lact_asr_model.evaluation.recognizers import (
     make_single_recognizer,
 )
 from lact_asr_model.inference.transcriber import Transcriber, vocabulary_of
-from lact_asr_model.inference.ttt_procedure import TTTOptions
+from lact_asr_model.inference.ttt_options import TTTOptions
 from lact_asr_model.modeling_hybrid_asr import HybridASRForCTC
 
 RECORDINGS = [np.random.default_rng(seed).normal(size=8000 + 1600 * seed).astype(np.float32) / 9 for seed in range(3)]
@@ -66,6 +66,34 @@ def test_the_methods_own_steps_and_parameters_win(
     assert seen == [(3, "both"), (1, "both"), (2, "front_end")]
 
 
+def test_only_a_stream_is_carried_on(ours: Callable[[Method], Recognizer]) -> None:
+    modes = {}
+    for method in parse_methods("ttt,continual,continual_front_end:2"):
+        recognizer = ours(method)
+        assert isinstance(recognizer, Transcriber)
+        assert recognizer.ttt_options is not None
+        modes[method.name] = recognizer.ttt_options.mode
+    assert modes == {"ttt": "episodic", "continual": "continual", "continual_front_end:2": "continual"}
+
+
+@pytest.mark.parametrize("name", ["none", "tent:1", "suta:1", "ttt:1"])
+def test_every_transcript_says_whether_it_was_adapted(ours: Callable[[Method], Recognizer], name: str) -> None:
+    (method,) = parse_methods(name)
+    transcripts = ours(method).transcribe_samples([RECORDINGS[0], *INAUDIBLE])
+    assert [transcript.is_adapted for transcript in transcripts] == [name != "none", False, False, False]
+
+
+def test_where_every_frame_says_blank_tent_has_not_adapted(
+    wav2vec2: Wav2Vec2ForCTC, processor: Wav2Vec2Processor
+) -> None:
+    with torch.no_grad():
+        wav2vec2.lm_head.bias[0] = 1e4
+    extractor, vocabulary = processor.feature_extractor, vocabulary_of(processor)
+    tent = make_single_recognizer(Method("tent:1", "tent", 1), wav2vec2, extractor, vocabulary)
+    (transcript,) = tent.transcribe_samples(RECORDINGS[:1])
+    assert (transcript.text, transcript.is_adapted) == ("", False)
+
+
 def test_unknown_parameters_are_one_clear_error(ours: Callable[[Method], Recognizer]) -> None:
     with pytest.raises(UserError, match="it must be one of fast_weights, front_end, both"):
         ours(Method("ttt_fog", "ttt", None, "fog"))
@@ -84,8 +112,9 @@ def test_another_model_runs_plainly_and_with_peers(wav2vec2: Wav2Vec2ForCTC, pro
     wav2vec2.lm_head.register_forward_hook(lambda *_: steps.append(1))
     texts(suta, RECORDINGS[:1])
     assert len(steps) == 3 + 1
-    with pytest.raises(UserError, match="method 'ttt:1': adapts models of this package only"):
-        make_single_recognizer(Method("ttt:1", "ttt", 1), wav2vec2, extractor, vocabulary)
+    for method in parse_methods("ttt:1,continual:1"):
+        with pytest.raises(UserError, match=f"method '{method.name}': adapts models of this package only"):
+            make_single_recognizer(method, wav2vec2, extractor, vocabulary)
 
 
 def test_a_long_recording_is_recognised_in_pieces(wav2vec2: Wav2Vec2ForCTC, processor: Wav2Vec2Processor) -> None:

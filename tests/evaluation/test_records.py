@@ -45,6 +45,51 @@ def test_what_a_kill_left_of_a_line_is_forgotten(tmp_path: Path) -> None:
     assert RecordLog(tmp_path, SETTINGS)[record("b").key].hyp == "TWO"
 
 
+def test_the_first_process_takes_in_what_the_others_left(tmp_path: Path) -> None:
+    logs = [RecordLog(tmp_path, SETTINGS, rank) for rank in range(3)]
+    for log, name in zip(logs, "abc", strict=True):
+        log.append(record(name))
+    assert record("b").key not in logs[0]
+    path = tmp_path / "utterances.2.jsonl"
+    path.write_bytes(path.read_bytes() + b'{"id": "d')  # a kill
+    resumed = RecordLog(tmp_path, SETTINGS)
+    assert [path.name for path in tmp_path.glob("*.jsonl")] == ["utterances.jsonl"]
+    resumed.append(record("d"))
+    for log in (resumed, RecordLog(tmp_path, SETTINGS, 1)):
+        assert all(log[record(name).key] == record(name) for name in "abcd")
+
+
+def test_merging_while_the_others_are_done(tmp_path: Path) -> None:
+    first, second = (RecordLog(tmp_path, SETTINGS, rank) for rank in range(2))
+    first.append(record("a"))
+    second.append(record("b"))
+    first.merge()
+    assert all(record(name).key in first for name in "ab")
+    assert len((tmp_path / "utterances.jsonl").read_text().splitlines()) == 2
+
+
+def test_what_another_process_left_has_settings_too(tmp_path: Path) -> None:
+    RecordLog(tmp_path, SETTINGS)
+    RecordLog(tmp_path, SETTINGS, 1).append(record("a"))
+    with pytest.raises(UserError, match="with seed 0, not 1"):
+        RecordLog(tmp_path, SETTINGS | {"seed": 1})
+
+
+def test_a_run_without_results_ties_nobody_to_its_settings(tmp_path: Path) -> None:
+    RecordLog(tmp_path, SETTINGS)
+    RecordLog(tmp_path, SETTINGS | {"seed": 1}).append(record("a"))
+    with pytest.raises(UserError, match="with seed 1, not 0"):
+        RecordLog(tmp_path, SETTINGS)
+
+
+def test_records_from_before_adaptation_was_noted_are_read(tmp_path: Path) -> None:
+    fields = dataclasses.asdict(record("a"))
+    del fields["adapted"]
+    RecordLog(tmp_path, SETTINGS)
+    (tmp_path / "utterances.jsonl").write_text(json.dumps(fields) + "\n")
+    assert RecordLog(tmp_path, SETTINGS)[record("a").key].adapted is None
+
+
 def test_results_of_other_settings_are_refused(tmp_path: Path) -> None:
     RecordLog(tmp_path, SETTINGS).append(record("a"))
     with pytest.raises(UserError, match="with seed 0, not 1; give another --output_dir"):
