@@ -46,7 +46,8 @@ def _training_row(folder: Path) -> str:
     options = results["arguments"]
     step, batch_seconds = results["validation"]["step"], options["batch_seconds"]
     augmented = "yes" if options["augment"] else "no"
-    return f"| {folder.name}: CTC and masked prediction | {step} | {batch_seconds:g} s | {augmented} |"
+    through = ", through the adaptation" if options["enable_ttt"] else ""
+    return f"| {folder.name}: CTC and masked prediction{through} | {step} | {batch_seconds:g} s | {augmented} |"
 
 
 if __name__ == "__main__":

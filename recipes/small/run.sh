@@ -1,62 +1,119 @@
 #!/usr/bin/env bash
 # The whole way to the bundled model. Interrupt it at any time and start it again: it goes on where it was.
 #
-#     recipes/small/run.sh DATA_DIR WORK_DIR [SEED]
+#     recipes/small/run.sh DATA_DIR WORK_DIR [SEED [MAX_MINUTES]]
 #
-# DATA_DIR and where its parts come from: recipes/small/README.md. One CPU core takes about two hours, a GPU minutes.
+# DATA_DIR and where its parts come from: recipes/small/README.md. A GPU gets a larger model and more data a step than
+# a CPU. With MAX_MINUTES (9 on a GPU, no limit on a CPU) it saves its state after that time and exits with status 75:
+#
+#     until recipes/small/run.sh DATA_DIR WORK_DIR; do [ $? = 75 ] || break; done
+#
+# UNTIL=prepare or UNTIL=train ends it after these stages. WHISPER_DIR, a model in faster-whisper's format, transcribes
+# DATA_DIR/unlabelled for the training. PYTHON, CONFIG, BATCH_SECONDS and the numbers of steps below can be set, too.
 set -euo pipefail
-cd "$(dirname "$0")/../.."
 
 if [ $# -lt 2 ]; then
-    sed -n '2,6p' "$0" >&2
+    sed -n '2,12p' "$0" >&2
     exit 2
 fi
-data=$1 work=$2 seed=${3:-0}
-python=.venv/bin/python
-config=configs/small_asr_config.json
+data=$(realpath "$1") work=$(realpath -m "$2") seed=${3:-0}
+cd "$(dirname "$0")/../.."
+python=${PYTHON:-.venv/bin/python}
 real=train-mini+train-mini+speechocean762/train.jsonl
-sources=$real+$(realpath -m "$work")/speech/manifest.jsonl
+sources=$real+$work/speech/manifest.jsonl
 mkdir -p "$work"
 
+if "$python" -c 'import sys, torch; sys.exit(not torch.cuda.is_available())'; then
+    max_minutes=${4:-${MAX_MINUTES:-9}}
+    config=${CONFIG:-configs/small_gpu_asr_config.json} batch_seconds=${BATCH_SECONDS:-320}
+    encoder_steps=${ENCODER_STEPS:-300} clean_steps=${CLEAN_STEPS:-5000} robust_steps=${ROBUST_STEPS:-4000}
+    adapted_steps=${ADAPTED_STEPS:-400} warmup_steps=300 eval_every=500 num_workers=12
+    for_device=(--mixed_precision --ema_decay 0.999)
+else
+    max_minutes=${4:-${MAX_MINUTES:-}}
+    config=${CONFIG:-configs/small_asr_config.json} batch_seconds=${BATCH_SECONDS:-40}
+    encoder_steps=${ENCODER_STEPS:-300} clean_steps=${CLEAN_STEPS:-2200} robust_steps=${ROBUST_STEPS:-1200}
+    adapted_steps=${ADAPTED_STEPS:-200} warmup_steps=150 eval_every=300 num_workers=1
+    for_device=()
+fi
+
+# Ends the script if less than half a minute is left, which saving and validation need.
+stop_if_time_is_up() {
+    if [ -n "$max_minutes" ] && ((SECONDS + 30 > 60 * max_minutes)); then
+        echo "$max_minutes minutes are over; start it again to go on"
+        exit 75
+    fi
+}
+
+# prepare: synthetic speech, transcripts of unlabelled speech, the noises to train on
 if [ ! -e "$work/speech.done" ]; then
     "$python" recipes/small/synthesize_speech.py "$data/text/books.txt.xz" "$work/speech" --hours 15 --seed "$seed"
     touch "$work/speech.done"
 fi
+transcripts=$work/pseudo/manifest.jsonl
+if [ ! -e "$transcripts" ]; then
+    if [ -z "${WHISPER_DIR:-}" ]; then
+        echo "unlabelled speech: left out, as WHISPER_DIR names no model that could transcribe it"
+    elif ! "$python" -c 'import faster_whisper' 2>/dev/null; then
+        echo "unlabelled speech: left out, as faster-whisper is not installed"
+    else
+        mkdir -p "$work/pseudo"
+        "$python" recipes/small/transcribe_with_whisper.py "$data" unlabelled/manifest.jsonl "$transcripts.partial" \
+            --model_dir "$WHISPER_DIR"
+        mv "$transcripts.partial" "$transcripts"
+    fi
+fi
+if [ -e "$transcripts" ]; then
+    sources=$sources+$transcripts
+fi
+if [ ! -d "$work/noise" ]; then
+    mkdir "$work/noise"
+    cp -r "$data"/noise/{clock_tick,dog_bark,fire_crackling,rooster,sea_waves} "$work/noise"
+fi
+[ "${UNTIL:-}" != prepare ] || exit 0
 
+# pre-train
 if [ ! -d "$work/encoder" ]; then
-    "$python" -m lact_asr_model.training.pretrain_encoder --config_path $config --data_dir "$data" \
-        --train_subset "$sources" --output_dir "$work/encoder" --max_steps 300 --batch_seconds 60 --seed "$seed"
+    "$python" -m lact_asr_model.training.pretrain_encoder --config_path "$config" --data_dir "$data" \
+        --train_subset "$sources" --output_dir "$work/encoder" --max_steps "$encoder_steps" --batch_seconds 60 \
+        --num_workers "$num_workers" --seed "$seed"
 fi
 
 # train NAME FROM STEPS PEAK_LR WARMUP_STEPS SEED [MORE FLAGS]
 train() {
     local name=$1 from=$2 steps=$3 peak_lr=$4 warmup_steps=$5 seed=$6
     shift 6
-    [ -e "$work/$name/results.json" ] && return
-    "$python" training/train_hybrid_asr.py --resume --init_from "$from" --config_path $config --data_dir "$data" \
-        --train_subset "$sources" --val_subset dev-mini --output_dir "$work/$name" --batch_seconds 40 \
-        --gradient_accumulation_steps 1 --optimizer muon --peak_lr "$peak_lr" --warmup_steps "$warmup_steps" \
-        --max_steps "$steps" --eval_every 300 --log_every 20 --num_workers 1 --seed "$seed" "$@"
+    ((warmup_steps < steps)) || warmup_steps=$((steps / 2))
+    until grep -qs '^{"stop_reason": "max_steps"' "$work/$name/results.json"; do
+        stop_if_time_is_up
+        local piece=()
+        [ -z "$max_minutes" ] || piece=(--max_minutes "$(awk "BEGIN { print $max_minutes - ($SECONDS + 20) / 60 }")")
+        "$python" training/train_hybrid_asr.py --resume --init_from "$from" --config_path "$config" \
+            --data_dir "$data" --train_subset "$sources" --val_subset dev-mini --output_dir "$work/$name" \
+            --batch_seconds "$batch_seconds" --gradient_accumulation_steps 1 --optimizer muon --peak_lr "$peak_lr" \
+            --warmup_steps "$warmup_steps" --max_steps "$steps" --eval_every "$eval_every" --log_every 20 \
+            --num_workers "$num_workers" --seed "$seed" "${for_device[@]}" "${piece[@]}" "$@"
+    done
 }
 
-# Clean speech first, then noise, rooms and speeds on other batches.
-if [ ! -d "$work/noise" ]; then
-    mkdir "$work/noise"
-    cp -r "$data"/noise/{clock_tick,dog_bark,fire_crackling,rooster,sea_waves} "$work/noise"
-fi
-train clean "$work/encoder" 2200 2e-3 150 "$seed"
-train robust "$work/clean/best_model" 1200 1.5e-3 60 $((seed + 1)) --augment \
-    --noise_dir "$work/noise" --impulse_response_dir "$data/rir"
+# train: clean speech first, then noise, rooms and speeds on other batches, then through the adaptation
+augmentation=(--augment --noise_dir "$work/noise" --impulse_response_dir "$data/rir")
+train clean "$work/encoder" "$clean_steps" 2e-3 "$warmup_steps" "$seed"
+train robust "$work/clean/best_model" "$robust_steps" 1.5e-3 60 $((seed + 1)) "${augmentation[@]}"
+train adapted "$work/robust/best_model" "$adapted_steps" 3e-4 20 $((seed + 2)) "${augmentation[@]}" --enable_ttt
+[ "${UNTIL:-}" != train ] || exit 0
 
 # evaluate NAME SUBSET CONDITIONS
 evaluate() {
-    .venv/bin/lact-asr evaluate --checkpoint "$work/robust/best_model" --data_dir "$data" --subset "$2" \
-        --conditions "$3" --noise_dir "$data/noise/rain" --seed "$seed" --output_dir "$work/results/$1"
+    stop_if_time_is_up
+    "$python" -m lact_asr_model.cli evaluate --checkpoint "$work/adapted/best_model" --data_dir "$data" \
+        --subset "$2" --conditions "$3" --noise_dir "$data/noise/rain" --seed "$seed" --output_dir "$work/results/$1"
 }
 evaluate dev-mini dev-mini clean,noise:5
 evaluate test-mini test-mini clean,noise:5
 evaluate speechocean762-test speechocean762/test.jsonl clean
 
-"$python" recipes/small/package_model.py "$work/robust/best_model" "$work"/{clean,robust} \
+# package
+"$python" recipes/small/package_model.py "$work/adapted/best_model" "$work"/{clean,robust,adapted} \
     --results "$work"/results/{dev-mini,test-mini,speechocean762-test} --output_dir "$work/bundled_model"
-.venv/bin/lact-asr tune-lm --checkpoint "$work/bundled_model" --data_dir "$data" --subset dev-mini
+"$python" -m lact_asr_model.cli tune-lm --checkpoint "$work/bundled_model" --data_dir "$data" --subset dev-mini
