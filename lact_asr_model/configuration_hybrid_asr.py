@@ -242,7 +242,7 @@ class HybridASRConfig(PretrainedConfig):
         raise UserError(f"config field {name} is {getattr(self, name)!r}; it must be {valid}")
 
 
-def parse_layers(text: str, num_layers: int = 2**31) -> Sequence[int]:
+def parse_layers(text: str, num_layers: int = 1000) -> Sequence[int]:
     """The numbers, in order, of layers such as "0-3,7", or "all".
 
     Raises:

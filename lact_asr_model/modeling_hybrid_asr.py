@@ -354,13 +354,12 @@ class HybridASRForCTC(PreTrainedModel):
         """CTC loss per target character, mean over the batch; 0 where the audio is too short for any frame."""
         if logits.shape[1] == 0:
             return logits.sum()
-        real = labels >= 0
         log_probs = F.log_softmax(logits, dim=-1, dtype=torch.float32).transpose(0, 1)
         return F.ctc_loss(
             log_probs,
-            labels[real],
+            labels.clamp(min=0),
             frame_mask.sum(-1),
-            real.sum(-1),
+            (labels >= 0).sum(-1),
             blank=self.config.pad_token_id,
             reduction="mean",
             zero_infinity=True,

@@ -18,7 +18,7 @@ from transformers import PreTrainedModel
 
 from lact_asr_model.errors import UserError
 from lact_asr_model.inference.ttt_losses import entropy_loss, entropy_mcc_loss
-from lact_asr_model.inference.ttt_procedure import evaluation_mode
+from lact_asr_model.inference.ttt_procedure import evaluation_mode, frozen
 from lact_asr_model.modeling_hybrid_asr import HybridASRForCTC
 
 
@@ -84,7 +84,7 @@ def adapt_with_peer(
     """
     names = parameter_names(model, peer.adapts_front_end)
     losses: list[float] = []
-    with torch.inference_mode(False), torch.enable_grad(), evaluation_mode(model):
+    with torch.inference_mode(False), torch.enable_grad(), evaluation_mode(model), frozen(model):
         inputs = {name: values.clone() for name, values in inputs.items()}
         parameters = {name: model.get_parameter(name).detach().clone().requires_grad_() for name in names}
         moving = list(parameters.values())

@@ -57,7 +57,7 @@ def add_ttt_options(parser: argparse.ArgumentParser) -> argparse._ArgumentGroup:
         metavar="MODE",
         help="episodic, or continual: recordings are a stream whose weights are carried on",
     )
-    group.add_argument("--ttt_reset_every", type=int, metavar="N", help="recordings after which a stream starts anew")
+    group.add_argument("--ttt_reset_every", type=int, metavar="N", help="a stream starts anew after N recordings")
     return group
 
 

@@ -248,7 +248,9 @@ def _transcribe_dataset(arguments: argparse.Namespace) -> int:
     utterances = read_utterances(arguments.subset, arguments.data_dir)
     transcriber = make_transcriber(arguments)
     # The longest first: little padding in a batch, and memory that is too small shows at once.
-    order = sorted(range(len(utterances)), key=lambda index: -utterances[index].duration_seconds)
+    order = list(range(len(utterances)))
+    if not transcriber.is_stream:
+        order.sort(key=lambda index: -utterances[index].duration_seconds)
     results = transcriber.transcribe_files(utterances[index].audio_path for index in order)
     outcomes = dict(zip(order, tqdm(results, total=len(order), unit="utt", disable=None), strict=True))
 

@@ -102,8 +102,8 @@ class Transcriber:
     ) -> None:
         if batch_size < 1:
             raise UserError(f"batch size {batch_size}: is below 1; give 1 or more")
-        self._is_stream = ttt_options is not None and ttt_options.mode == "continual"
-        if self._is_stream and batch_size != 1:
+        self.is_stream = ttt_options is not None and ttt_options.mode == "continual"
+        if self.is_stream and batch_size != 1:
             raise UserError(f"batch size {batch_size}: a stream is recognised one by one; give 1, or mode 'episodic'")
         if not 1 <= chunk_seconds < float("inf"):
             raise UserError(f"chunk_seconds {chunk_seconds}: is not a number of seconds from 1 up; the default is 30")
@@ -135,7 +135,7 @@ class Transcriber:
             if not np.isfinite(samples).all():
                 raise UserError(f"recording {index}: samples are NaN or infinite; check where they come from")
         order = list(range(len(recordings)))
-        if not self._is_stream:
+        if not self.is_stream:
             order.sort(key=lambda index: -len(recordings[index]))
         sources = ((index, split_at_quiet_points([recordings[index]], self.chunk_seconds)) for index in order)
         transcripts = {recording.key: recording.transcript() for recording in self._transcribe(sources)}
@@ -250,7 +250,7 @@ class Transcriber:
 
     def _go_on_from(self, adaptation: Adaptation, options: TTTOptions) -> None:
         """The next recording of a stream starts from what this one was adapted to."""
-        if not self._is_stream:
+        if not self.is_stream:
             return
         self._stream_weights = adaptation.weights
         self._stream_length += 1

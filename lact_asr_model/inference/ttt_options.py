@@ -37,7 +37,8 @@ class TTTOptions:
         accept: keep an utterance's adapted weights only if its entropy fell and at most half of its symbols vanished.
         mode: "episodic" starts every utterance from the model's own weights, "continual" from those of the utterance
             before it.
-        reset_every: a stream of utterances starts anew after so many of them; 0 = never.
+        reset_every: a stream of utterances starts anew after so many of them (the segments of a long recording count
+            one by one); 0 = never.
         seed: of the masks.
 
     Raises:

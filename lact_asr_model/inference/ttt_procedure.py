@@ -240,11 +240,20 @@ class _Speech:
 class _Forward:
     """A pass with some weights: what was encoded, the losses [batch], and the logits where the loss needs them."""
 
+    model: HybridASRForCTC
     weights: OwnWeights
     encoded: tuple[Tensor, Tensor]
     losses: Tensor
-    logits: Tensor | None
+    logits_of_loss: Tensor | None
     exact: bool
+
+    @cached_property
+    def logits(self) -> Tensor:
+        """Of the whole, unmasked utterances: [batch, frames, vocab]."""
+        if self.logits_of_loss is not None:
+            return self.logits_of_loss
+        with torch.no_grad():
+            return _recognize(self.model, *self.encoded, self.weights)
 
     def gradients(self) -> OwnWeights:
         with torch.enable_grad():
@@ -267,7 +276,8 @@ def _run(
     with torch.enable_grad():
         fast_weights = at.fast_weights_of_all_layers(model)
         losses, logits = _losses_and_logits(model, features, frame_mask, options, step, fast_weights)
-    return _Forward(at, (features.detach(), frame_mask), losses, None if logits is None else logits.detach(), exact)
+    logits = None if logits is None else logits.detach()
+    return _Forward(model, at, (features.detach(), frame_mask), losses, logits, exact)
 
 
 def _losses_and_logits(
@@ -311,25 +321,18 @@ def _recognize(model: HybridASRForCTC, features: Tensor, frame_mask: Tensor, wei
     return model.classify(model.run_stack(features, frame_mask, fast_weights=fast_weights), frame_mask)
 
 
-def _logits_of(model: HybridASRForCTC, forward: _Forward) -> Tensor:
-    if forward.logits is not None:
-        return forward.logits
-    return _recognize(model, *forward.encoded, forward.weights)
-
-
 def _unsure(model: HybridASRForCTC, forward: _Forward, options: TTTOptions) -> Tensor:
     """Gate before the steps: which utterances are worth adapting to, bool [batch]."""
     if options.skip_entropy == 0:
         return torch.ones_like(forward.losses, dtype=torch.bool)
-    logits, frame_mask = _logits_of(model, forward), forward.encoded[1]
-    entropies = mean_entropy(logits, frame_mask, options.temperature, model.config.pad_token_id)
+    entropies = mean_entropy(forward.logits, forward.encoded[1], options.temperature, model.config.pad_token_id)
     return entropies >= options.skip_entropy
 
 
 def _accepted(adaptation: Adaptation, first: _Forward, options: TTTOptions) -> Adaptation:
     """Gate after the steps: the adaptation, undone where there is no evidence that it helped."""
-    model, frame_mask, blank = adaptation.model, adaptation.frame_mask, adaptation.model.config.pad_token_id
-    before, after = _logits_of(model, first), adaptation.logits
+    frame_mask, blank = adaptation.frame_mask, adaptation.model.config.pad_token_id
+    before, after = first.logits, adaptation.logits
     entropy_before, entropy_after = (
         mean_entropy(logits, frame_mask, options.temperature, blank) for logits in (before, after)
     )

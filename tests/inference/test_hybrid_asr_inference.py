@@ -13,6 +13,7 @@ import torch
 from lact_asr_model.checkpoint_io import load_checkpoint, save_best_model
 from lact_asr_model.inference.hybrid_asr_inference import main
 from lact_asr_model.inference.transcriber import Transcriber
+from lact_asr_model.inference.ttt_options import TTTOptions
 
 REPOSITORY = Path(__file__).parents[2]
 GOOD = ["mono.wav", "stereo_44khz.flac", "telephone_8khz.wav", "compressed.mp3"]
@@ -188,6 +189,58 @@ def test_a_data_set_is_scored(checkpoint_dir, librispeech_dir, tmp_path, capsys)
     assert results["run"]["hardware"] in summary
 
 
+def ttt_settings(checkpoint: Path, librispeech_dir: Path, output_dir: Path, *flags: object) -> dict:
+    """The options that a run adapted with."""
+    arguments = ("--checkpoint", checkpoint, "--data_dir", librispeech_dir, "--subset", "test-tiny", "--use_ttt")
+    assert run(*arguments, *flags, "--output_dir", output_dir) == 0
+    return json.loads((output_dir / "results.json").read_text())["settings"]["ttt"]
+
+
+def test_every_flag_of_adaptation_arrives(checkpoint_dir, librispeech_dir, tmp_path) -> None:
+    flags = {
+        "loss_type": "consistency", "mask_prob": 0.25, "steps": 2, "learning_rate": 0.03, "front_end_step": 0.04,
+        "parameters": "both", "layers": "1", "conv_layers": "0-2,6", "skip_entropy": 0.5, "mode": "continual",
+        "reset_every": 3,
+    }  # fmt: skip
+    given = [word for name, value in flags.items() for word in (f"--ttt_{name}", value)]
+    settings = ttt_settings(checkpoint_dir, librispeech_dir, tmp_path, *given, "--ttt_accept")
+    assert settings == TTTOptions(**flags, accept=True).__dict__
+
+
+def test_a_data_set_is_a_stream_in_its_own_order(checkpoint_dir, librispeech_dir, tmp_path, monkeypatch) -> None:
+    heard = []
+    begin = Transcriber.begin
+
+    def spy(self: Transcriber, batch: list) -> object:
+        heard.extend(round(len(samples) / self.model.config.sampling_rate, 2) for samples in batch)
+        return begin(self, batch)
+
+    monkeypatch.setattr(Transcriber, "begin", spy)
+    ttt_settings(checkpoint_dir, librispeech_dir, tmp_path, "--ttt_mode", "continual")
+    assert heard == [round(0.12 * len(text), 2) for text in ("A BEE", "DEAD CAB")]
+
+
+def test_a_gate_of_the_checkpoint_can_be_switched_off(checkpoint_dir, librispeech_dir, tmp_path) -> None:
+    config = json.loads((checkpoint_dir / "config.json").read_text())
+    config |= {"ttt_accept": True, "ttt_skip_entropy": 2.0, "ttt_layers": "0"}
+    (checkpoint_dir / "config.json").write_text(json.dumps(config))
+    given = ttt_settings(checkpoint_dir, librispeech_dir, tmp_path)
+    assert (given["accept"], given["skip_entropy"], given["layers"]) == (True, 2.0, "0")
+    flags = ("--no-ttt_accept", "--ttt_skip_entropy", 0, "--ttt_layers", "all")
+    given = ttt_settings(checkpoint_dir, librispeech_dir, tmp_path, *flags)
+    assert (given["accept"], given["skip_entropy"], given["layers"]) == (False, 0.0, "all")
+
+
+@pytest.mark.parametrize(
+    ("flags", "last"), [(("--ttt_layers", "0,2"), 1), (("--ttt_parameters", "both", "--ttt_conv_layers", "7"), 6)]
+)
+def test_a_layer_that_the_model_lacks_is_one_line(checkpoint_dir, recordings_dir, capsys, flags, last: int) -> None:
+    assert run("--checkpoint", checkpoint_dir, recordings_dir / "mono.wav", "--use_ttt", *flags) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("error: ")
+    assert line.endswith(f"{flags[-2][6:]} is '{flags[-1]}'; it must be layers from 0 to {last}")
+
+
 def test_a_bad_file_in_a_data_set_is_left_out_and_told(checkpoint_dir, librispeech_dir, tmp_path, capsys) -> None:
     shutil.copytree(librispeech_dir, tmp_path / "data")
     damaged = next((tmp_path / "data").rglob("2-10-0001.*"))
@@ -213,6 +266,19 @@ def test_a_bad_file_in_a_data_set_is_left_out_and_told(checkpoint_dir, librispee
         (("a.wav", "--ttt_steps", "2"), "--ttt_steps: has no effect without adaptation; add --use_ttt"),
         (("a.wav", "--use_ttt", "--ttt_loss_type", "ctc"), "loss_type is 'ctc'; it must be one of"),
         (("a.wav", "--use_ttt", "--ttt_mask_prob", "1.5"), "mask_prob is 1.5"),
+        (
+            ("a.wav", "--use_ttt", "--ttt_layers", "two"),
+            "layers is 'two'; it must be \"all\" or numbers from 0 such as",
+        ),
+        (("a.wav", "--use_ttt", "--ttt_conv_layers", "3-1"), "conv_layers is '3-1'; it must be"),
+        (("a.wav", "--use_ttt", "--ttt_skip_entropy", "-1"), "skip_entropy is -1.0; it must be a finite number"),
+        (("a.wav", "--use_ttt", "--ttt_mode", "forever"), "mode is 'forever'; it must be one of episodic, continual"),
+        (("a.wav", "--use_ttt", "--ttt_reset_every", "-2"), "reset_every is -2; it must be 0 or more"),
+        (
+            ("a.wav", "--use_ttt", "--ttt_mode", "continual", "--batch_size", "2"),
+            "batch size 2: a stream is recognised",
+        ),
+        (("a.wav", "--no-ttt_accept"), "--ttt_accept: has no effect without adaptation; add --use_ttt"),
         (("a.wav", "--batch_size", "0"), "batch size 0"),
         (("a.wav", "--chunk_seconds", "0"), "chunk_seconds 0"),
         (("a.wav", "--num_threads", "0"), "--num_threads 0"),

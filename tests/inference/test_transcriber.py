@@ -1,3 +1,4 @@
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -8,7 +9,8 @@ import torch
 from lact_asr_model.decoding.hypothesis import Hypothesis, Word
 from lact_asr_model.errors import UserError
 from lact_asr_model.inference.transcriber import STAGES, Transcriber, Transcript, vocabulary_of
-from lact_asr_model.inference.ttt_procedure import TTTOptions, adapted
+from lact_asr_model.inference.ttt_options import TTTOptions
+from lact_asr_model.inference.ttt_procedure import adapt, adapted
 from lact_asr_model.modeling_hybrid_asr import HybridASRForCTC
 
 SAMPLING_RATE = 16000
@@ -20,6 +22,17 @@ class LengthDecoder:
     def decode(self, log_probs: torch.Tensor) -> Hypothesis:
         frames = len(log_probs)
         return Hypothesis(f"N{frames}", [Word(f"N{frames}", 0, frames, 0.5)], -float(frames))
+
+
+class KeepingDecoder(LengthDecoder):
+    """Keeps the log-probabilities of every utterance, in the order in which they were recognised."""
+
+    def __init__(self) -> None:
+        self.log_probs: list[torch.Tensor] = []
+
+    def decode(self, log_probs: torch.Tensor) -> Hypothesis:
+        self.log_probs.append(log_probs)
+        return super().decode(log_probs)
 
 
 def recording(seconds: float, seed: int = 0) -> np.ndarray:
@@ -181,3 +194,154 @@ def test_too_little_memory_is_one_line(tiny_model: HybridASRForCTC, processor, m
 def test_wrong_sizes_are_refused(tiny_model: HybridASRForCTC, processor, wrong: dict) -> None:
     with pytest.raises(UserError, match=r"\d|nan"):
         Transcriber(tiny_model, processor, **wrong)
+
+
+def test_a_single_recording_goes_without_a_mask(
+    tiny_model: HybridASRForCTC, processor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    masks = []
+    encode = tiny_model.encode
+
+    def spy(input_values: torch.Tensor, attention_mask: torch.Tensor | None, *rest: object):
+        masks.append(attention_mask)
+        return encode(input_values, attention_mask, *rest)
+
+    monkeypatch.setattr(tiny_model, "encode", spy)
+    for options in (None, TTTOptions(parameters="both")):
+        transcriber = Transcriber(tiny_model, processor, ttt_options=options)
+        masks.clear()
+        (alone,) = transcriber.recognize([recording(0.8)])
+        assert masks and all(mask is None for mask in masks)
+        masks.clear()
+        together = transcriber.recognize([recording(0.8), recording(1.1, seed=1)])
+        assert masks and all(mask.sum(dim=1).tolist() == [12800, 17600] for mask in masks)
+        assert_same(together[:1], [alone])
+        assert len(alone.text) > 5
+
+
+EPISODIC = [
+    {"loss_type": "entropy", "parameters": "both"},
+    {"loss_type": "consistency", "steps": 2},
+    {"loss_type": "entropy_mcc", "skip_entropy": 1.75},
+    {"loss_type": "masked_prediction", "accept": True},
+]
+
+
+@pytest.mark.parametrize("options", EPISODIC, ids=str)
+def test_order_and_neighbours_change_no_transcript(decisive_model: HybridASRForCTC, processor, options: dict) -> None:
+    recordings = [recording(seconds, seed) for seed, seconds in enumerate([0.5, 1.1, 0.9, 0.5])]
+    transcriber = Transcriber(decisive_model, processor, ttt_options=TTTOptions(**options), batch_size=2)
+    expected = transcriber.transcribe_samples(recordings)
+    assert len({transcript.text for transcript in expected}) == 4
+    assert any(transcript.is_adapted for transcript in expected)
+    assert_same(transcriber.transcribe_samples(recordings[::-1]), expected[::-1])
+    assert_same(transcriber.recognize([recordings[0], recordings[3]]), [expected[0], expected[3]])
+    assert_same(transcriber.recognize(recordings), expected)
+
+
+STREAM = TTTOptions(mode="continual", loss_type="entropy", parameters="both", learning_rate=0.05)
+
+
+def log_probs_of_stream(
+    model: HybridASRForCTC, processor, recordings: list[np.ndarray], options: TTTOptions = STREAM
+) -> list[torch.Tensor]:
+    """What the recordings should be recognised as: each adapted to from the weights of the one before it."""
+    start, log_probs = None, []
+    for samples in recordings:
+        inputs = processor(samples, sampling_rate=SAMPLING_RATE, return_tensors="pt")
+        adaptation = adapt(model, inputs.input_values, None, options, start)
+        assert adaptation.is_adapted.all()
+        start = adaptation.weights
+        log_probs.append(torch.log_softmax(adaptation.logits[0], dim=-1))
+    return log_probs
+
+
+def assert_heard(decoder: KeepingDecoder, expected: list[torch.Tensor]) -> None:
+    assert len(decoder.log_probs) == len(expected)
+    for heard, wanted in zip(decoder.log_probs, expected, strict=True):
+        torch.testing.assert_close(heard, wanted, rtol=0, atol=1e-4)
+
+
+@pytest.fixture
+def stream() -> list[np.ndarray]:
+    return [recording(seconds, seed) for seed, seconds in enumerate([0.4, 0.7, 0.5])]
+
+
+def test_a_stream_goes_on_from_what_was_adapted_before_it(
+    decisive_model: HybridASRForCTC, processor, stream: list[np.ndarray]
+) -> None:
+    expected = log_probs_of_stream(decisive_model, processor, stream)
+    (fresh,) = log_probs_of_stream(decisive_model, processor, stream[1:2])
+    assert (expected[1] - fresh).abs().max() > 0.1
+    parameters = {name: parameter.clone() for name, parameter in decisive_model.named_parameters()}
+
+    at_once, one_by_one = KeepingDecoder(), KeepingDecoder()
+    transcripts = Transcriber(decisive_model, processor, decoder=at_once, ttt_options=STREAM).transcribe_samples(stream)
+    assert_heard(at_once, expected)
+    assert [transcript.duration_seconds for transcript in transcripts] == [0.4, 0.7, 0.5]
+    assert [transcript.text for transcript in transcripts] == [f"N{len(row)}" for row in expected]
+    transcriber = Transcriber(decisive_model, processor, decoder=one_by_one, ttt_options=STREAM)
+    for samples in stream:
+        transcriber.recognize([samples])
+    assert_heard(one_by_one, expected)
+    assert all(torch.equal(parameter, parameters[name]) for name, parameter in decisive_model.named_parameters())
+
+
+def test_a_stream_of_files_goes_on_past_a_bad_one_and_past_silence(
+    decisive_model: HybridASRForCTC, processor, stream: list[np.ndarray], recordings_dir: Path, tmp_path: Path
+) -> None:
+    names = ["second.wav", "first.wav"]
+    for name, samples in zip(names, stream, strict=False):
+        soundfile.write(tmp_path / name, samples, SAMPLING_RATE, subtype="FLOAT")
+    paths = [tmp_path / names[0], recordings_dir / "corrupt.wav", recordings_dir / "silence.wav", tmp_path / names[1]]
+    decoder = KeepingDecoder()
+    results = list(Transcriber(decisive_model, processor, decoder=decoder, ttt_options=STREAM).transcribe_files(paths))
+    assert [result.path for result in results] == paths
+    assert [result.error is None for result in results] == [True, False, True, True]
+    assert_heard(decoder, log_probs_of_stream(decisive_model, processor, stream[:2]))
+
+
+def test_a_stream_can_begin_anew(decisive_model: HybridASRForCTC, processor, stream: list[np.ndarray]) -> None:
+    decoder = KeepingDecoder()
+    transcriber = Transcriber(decisive_model, processor, decoder=decoder, ttt_options=STREAM)
+    transcriber.transcribe_samples(stream[:2])
+    transcriber.reset_stream()
+    transcriber.transcribe_samples(stream[1:])
+    expected = log_probs_of_stream(decisive_model, processor, stream[:2])
+    assert_heard(decoder, expected + log_probs_of_stream(decisive_model, processor, stream[1:]))
+
+
+@pytest.mark.parametrize("reset_every", [1, 2, 3])
+def test_a_stream_begins_anew_after_so_many(
+    decisive_model: HybridASRForCTC, processor, stream: list[np.ndarray], reset_every: int
+) -> None:
+    decoder = KeepingDecoder()
+    options = replace(STREAM, reset_every=reset_every)
+    recordings = [*stream, *stream[:2]]
+    Transcriber(decisive_model, processor, decoder=decoder, ttt_options=options).transcribe_samples(recordings)
+    expected = []
+    for first in range(0, len(recordings), reset_every):
+        expected += log_probs_of_stream(decisive_model, processor, recordings[first : first + reset_every])
+    assert_heard(decoder, expected)
+
+
+def test_what_a_gate_stops_hands_on_the_weights_it_got(
+    decisive_model: HybridASRForCTC, processor, stream: list[np.ndarray]
+) -> None:
+    transcriber = Transcriber(decisive_model, processor, decoder=KeepingDecoder(), ttt_options=STREAM)
+    transcriber.transcribe_samples(stream[:1])
+    transcriber.ttt_options = replace(STREAM, skip_entropy=100.0)
+    (skipped,) = transcriber.transcribe_samples(stream[2:])
+    assert not skipped.is_adapted
+    transcriber.ttt_options = STREAM
+    transcriber.transcribe_samples(stream[1:2])
+    first, second = log_probs_of_stream(decisive_model, processor, stream[:2])
+    assert_heard(transcriber.decoder, [first, transcriber.decoder.log_probs[1], second])
+
+
+def test_a_stream_is_recognised_one_by_one(tiny_model: HybridASRForCTC, processor) -> None:
+    with pytest.raises(UserError, match="batch size 2: a stream is recognised one by one; give 1, or mode 'episodic'"):
+        Transcriber(tiny_model, processor, ttt_options=STREAM, batch_size=2)
+    assert (
+        Transcriber(tiny_model, processor, ttt_options=replace(STREAM, mode="episodic"), batch_size=2).batch_size == 2
+    )

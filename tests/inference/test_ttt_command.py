@@ -6,7 +6,7 @@ import pytest
 from lact_asr_model.checkpoint_io import load_checkpoint
 from lact_asr_model.inference.transcriber import Transcriber
 from lact_asr_model.inference.ttt_command import main
-from lact_asr_model.inference.ttt_procedure import TTTOptions
+from lact_asr_model.inference.ttt_options import TTTOptions
 
 
 def test_it_prints_before_and_after(checkpoint_dir: Path, recordings_dir: Path, capsys) -> None:
@@ -23,6 +23,30 @@ def test_it_prints_before_and_after(checkpoint_dir: Path, recordings_dir: Path, 
     assert losses == pytest.approx(after.transcript.ttt_losses, abs=1e-4)
     assert len(losses) == 2
     assert re.search(r"plain \d+\.\d+ s, adapted \d+\.\d+ s", lines["time"])
+
+
+def test_a_gate_leaves_a_recording_alone(checkpoint_dir: Path, recordings_dir: Path, capsys) -> None:
+    flags = ["--checkpoint", str(checkpoint_dir), "--audio_file", str(recordings_dir / "mono.wav")]
+    flags += ["--ttt_loss_type", "entropy_mcc", "--ttt_learning_rate", "0.2", "--ttt_layers", "0-1"]
+    texts = []
+    for threshold in ("0", "100"):
+        main([*flags, "--ttt_skip_entropy", threshold])
+        lines = dict(line.split(maxsplit=1) for line in capsys.readouterr().out.splitlines())
+        texts.append((lines["before"], lines["after"]))
+    assert texts[0][0] == texts[1][0] == texts[1][1] != texts[0][1]
+
+
+@pytest.mark.parametrize(
+    ("flag", "value"),
+    [("--ttt_layers", "2"), ("--ttt_layers", "top"), ("--ttt_mode", "once"), ("--ttt_skip_entropy", "nan")],
+)
+def test_a_bad_flag_is_one_line(checkpoint_dir: Path, recordings_dir: Path, capsys, flag: str, value: str) -> None:
+    audio = str(recordings_dir / "mono.wav")
+    with pytest.raises(SystemExit) as exit:
+        main(["--checkpoint", str(checkpoint_dir), "--audio_file", audio, flag, value])
+    assert exit.value.code == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith(f"error: TTT option {flag.removeprefix('--ttt_')} is ")
 
 
 @pytest.mark.parametrize("name", ["short_10ms.wav", "silence.wav"])
