@@ -220,7 +220,10 @@ def _compare(
             for utterance in task.utterances
         ]
         draw_plots(summaries, shifted, records, arguments.output_dir)
-    print(format_compact_table(summaries, shifted) if arguments.compact else format_table(summaries + shifted))
+    if arguments.compact:
+        print(*(format_compact_table(summaries, shifted, rate) for rate in ("wer", "cer")), sep="\n\n")
+    else:
+        print(format_table(summaries + shifted))
 
 
 _Prepared = tuple[dict[str, "Recognizer"], "nn.Module", "torch.device", dict[str, Any] | None]

@@ -18,7 +18,7 @@ from lact_asr_model.metrics import ErrorCounts, character_errors, word_errors
 BASELINE = "none"
 CLEAN = "clean"
 SHIFTED = "mean of shifted"
-_LEGEND = "Word error rate in %. * differs from none: the paired 95 % bootstrap interval of the difference excludes 0."
+_LEGEND = "* differs from none: the paired 95 % bootstrap interval of the difference excludes 0."
 
 
 def summarize(
@@ -34,7 +34,6 @@ def summarize(
         condition: what several conditions together are called; None = there is one, that of the records.
     """
     words, characters = _errors(records, word_errors), _errors(records, character_errors)
-    rate, resampled_rates = mean_rate(words), resampled_mean_rates(words, seed)
     audio_seconds = sum(record.duration for record in records)
     compute_seconds = sum(record.seconds for record in records)
     summary: dict[str, Any] = {
@@ -42,10 +41,9 @@ def summarize(
         "method": records[0].method,
         "num_utterances": len({utterance_id for part in words for utterance_id in part.utterance_ids}),
         "num_recognitions": len(records),
-        "wer": rate,
-        "wer_interval": interval(resampled_rates),
+        **_rates("wer", words, None if baseline is None else _errors(baseline, word_errors), seed),
         "words": asdict(sum((part.total for part in words), ErrorCounts())),
-        "cer": mean_rate(characters),
+        **_rates("cer", characters, None if baseline is None else _errors(baseline, character_errors), seed),
         "characters": asdict(sum((part.total for part in characters), ErrorCounts())),
         "num_blank": sum(is_blank(record) for record in records),
         "num_single_character": sum(is_single_character(record) for record in records),
@@ -57,18 +55,26 @@ def summarize(
         summary["num_adapted"] = sum(record.adapted is True for record in records)
         summary["adapted_share"] = summary["num_adapted"] / len(records)
     if baseline is not None:
-        baseline_words = _errors(baseline, word_errors)
-        baseline_rate, resampled_baseline = mean_rate(baseline_words), resampled_mean_rates(baseline_words, seed)
         summary["time_over_none"] = compute_seconds / sum(record.seconds for record in baseline)
-        summary["wer_minus_none"] = rate - baseline_rate
-        summary["wer_minus_none_interval"] = interval(resampled_rates - resampled_baseline)
-        if baseline_rate > 0:
-            has_errors = resampled_baseline > 0
-            changes = np.full_like(resampled_rates, np.nan)
-            np.divide(resampled_rates, resampled_baseline, out=changes, where=has_errors)
-            summary["wer_relative_change"] = rate / baseline_rate - 1
-            summary["wer_relative_change_interval"] = interval(changes - 1)
     return summary
+
+
+def _rates(
+    name: str, errors: Sequence[ConditionErrors], baseline: Sequence[ConditionErrors] | None, seed: int
+) -> dict[str, Any]:
+    """The error rate called `name` and what it differs by from the baseline's, each with its interval."""
+    rate, resampled = mean_rate(errors), resampled_mean_rates(errors, seed)
+    rates: dict[str, Any] = {name: rate, f"{name}_interval": interval(resampled)}
+    if baseline is not None:
+        baseline_rate, resampled_baseline = mean_rate(baseline), resampled_mean_rates(baseline, seed)
+        rates[f"{name}_minus_none"] = rate - baseline_rate
+        rates[f"{name}_minus_none_interval"] = interval(resampled - resampled_baseline)
+        if baseline_rate > 0:
+            changes = np.full_like(resampled, np.nan)
+            np.divide(resampled, resampled_baseline, out=changes, where=resampled_baseline > 0)
+            rates[f"{name}_relative_change"] = rate / baseline_rate - 1
+            rates[f"{name}_relative_change_interval"] = interval(changes - 1)
+    return rates
 
 
 def is_blank(record: Record) -> bool:
@@ -81,9 +87,9 @@ def is_single_character(record: Record) -> bool:
     return record.hyp != record.ref and len(set(record.hyp) - {" "}) == 1
 
 
-def is_significant(summary: dict[str, Any]) -> bool:
-    """Whether the error rate differs from that without adaptation: the interval of the difference excludes 0."""
-    low, high = summary.get("wer_minus_none_interval", (0.0, 0.0))
+def is_significant(summary: dict[str, Any], rate: str = "wer") -> bool:
+    """Whether an error rate differs from that without adaptation: the interval of the difference excludes 0."""
+    low, high = summary.get(f"{rate}_minus_none_interval", (0.0, 0.0))
     return low > 0 or high < 0
 
 
@@ -94,25 +100,28 @@ def format_table(summaries: Sequence[dict[str, Any]]) -> str:
     return _markdown([tuple(columns), *([cell(summary) for cell in columns.values()] for summary in summaries)])
 
 
-def format_compact_table(summaries: Sequence[dict[str, Any]], shifted: Sequence[dict[str, Any]]) -> str:
-    """A row for each condition with the word error rate of every method, and what each costs; a legend follows.
+def format_compact_table(
+    summaries: Sequence[dict[str, Any]], shifted: Sequence[dict[str, Any]], rate: str = "wer"
+) -> str:
+    """A row for each condition with the error rate of every method, and what each costs; a legend follows.
 
     Args:
         summaries: of each condition and method; see `summarize`.
         shifted: of each method over the shifted conditions; may be empty.
+        rate: "wer" or "cer".
     """
     methods = list(dict.fromkeys(summary["method"] for summary in summaries))
     rates: dict[str, dict[str, str]] = {}
     for summary in [*summaries, *shifted]:
-        mark = "*" if is_significant(summary) else ""
-        rates.setdefault(summary["condition"], {})[summary["method"]] = f"{100 * summary['wer']:.1f}{mark}"
+        mark = "*" if is_significant(summary, rate) else ""
+        rates.setdefault(summary["condition"], {})[summary["method"]] = f"{100 * summary[rate]:.1f}{mark}"
     rows = [("condition", *methods), *((name, *(row[method] for method in methods)) for name, row in rates.items())]
     if BASELINE in methods:
         seconds = dict.fromkeys(methods, 0.0)
         for summary in summaries:
             seconds[summary["method"]] += summary["compute_seconds"]
         rows.append(("time / none", *(f"{seconds[method] / seconds[BASELINE]:.1f}" for method in methods)))
-    return f"{_markdown(rows)}\n\n{_LEGEND}"
+    return f"{_markdown(rows)}\n\n{rate.upper()} in %. {_LEGEND}"
 
 
 def _errors(records: Sequence[Record], count: Callable[[str, str], ErrorCounts]) -> list[ConditionErrors]:
@@ -157,7 +166,8 @@ _COLUMNS: dict[str, Callable[[dict[str, Any]], str]] = {
     "WER % (95 %)": _percent("wer"),
     "minus none (95 %)": _percent("wer_minus_none", sign="+"),
     "relative % (95 %)": _percent("wer_relative_change", sign="+"),
-    "CER %": lambda summary: f"{100 * summary['cer']:.1f}",
+    "CER % (95 %)": _percent("cer"),
+    "CER minus none": _percent("cer_minus_none", sign="+"),
     "S / D / I": _edits,
     "blank / 1 char": lambda summary: f"{summary['num_blank']} / {summary['num_single_character']}",
     _ADAPTED: lambda summary: f"{100 * summary['adapted_share']:.0f}" if "adapted_share" in summary else "",

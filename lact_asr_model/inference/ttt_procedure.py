@@ -97,7 +97,7 @@ def adapt(
         UserError: the front end is to be adapted, but the model has a log-mel one, without weights; or a layer that
             the model does not have.
     """
-    with torch.inference_mode(False), torch.no_grad(), evaluation_mode(model):
+    with torch.inference_mode(False), torch.no_grad(), evaluation_mode(model), frozen(model):
         start = start or own_weights(model, len(input_values), options)
         attention_mask = None if attention_mask is None else attention_mask.clone()
         speech = _Speech(model, input_values.detach().clone(), attention_mask, start)
@@ -214,6 +214,19 @@ def evaluation_mode(model: nn.Module) -> Iterator[None]:
             module.training = False
         for module in training_modules:
             module.training = True
+
+
+@contextmanager
+def frozen(model: nn.Module) -> Iterator[None]:
+    """No parameter requires a gradient, which saves what its gradient would need; afterwards all are as before."""
+    learning = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    try:
+        for parameter in learning:
+            parameter.requires_grad_(False)
+        yield
+    finally:
+        for parameter in learning:
+            parameter.requires_grad_(True)
 
 
 def _attention_differentiable_twice() -> AbstractContextManager[None]:

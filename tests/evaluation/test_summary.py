@@ -158,7 +158,7 @@ def test_the_compact_table_has_a_row_for_each_condition_and_marks_differences() 
         ["time / none", "1.0", "2.0"],
     ]
     assert lines[6] == ""
-    assert lines[7].startswith("Word error rate in %. * differs from none")
+    assert lines[7].startswith("WER in %. * differs from none")
     without_baseline = format_compact_table(summaries[1::2], [])
     assert "time / none" not in without_baseline
     assert "mean of shifted" not in without_baseline

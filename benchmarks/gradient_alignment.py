@@ -1,0 +1,102 @@
+"""Does a self-supervised gradient point where the CTC gradient points? Per layer, on speech with transcripts.
+
+    python benchmarks/gradient_alignment.py --data_dir DATA_DIR --subset dev-mini --conditions clean,gaussian:0.01
+
+For every utterance, the cosine between Muon's direction for a self-supervised loss (its orthogonalised gradient, which
+is what adaptation follows) and the gradient of the CTC loss. Above 0, a small step lowers the CTC loss. Printed: the
+mean over utterances with its standard error, for the conv filters and the fast weights (w0, w1, w2 together) of each
+layer. Nothing is adapted.
+"""
+
+import argparse
+from collections import defaultdict
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+from tqdm.auto import tqdm
+
+from lact_asr_model.audio import load_audio
+from lact_asr_model.checkpoint_io import load_checkpoint
+from lact_asr_model.configuration_hybrid_asr import TTT_LOSS_TYPES
+from lact_asr_model.data.shifts import parse_conditions
+from lact_asr_model.data.sources import read_utterances
+from lact_asr_model.evaluation.comparison import corrupt
+from lact_asr_model.inference.transcriber import Transcriber
+from lact_asr_model.inference.ttt_options import TTTOptions
+from lact_asr_model.inference.ttt_procedure import self_supervised_losses
+from lact_asr_model.modeling_hybrid_asr import HybridASRForCTC
+from lact_asr_model.ops.fast_weights import FastWeights
+from lact_asr_model.ops.newton_schulz import newton_schulz
+
+
+def layer_parameters(model: HybridASRForCTC) -> dict[str, list[Tensor]]:
+    """What adaptation can move, by layer."""
+    layers = {f"conv {index}": [filters] for index, filters in enumerate(model.initial_front_end().values())}
+    for index, block in enumerate(model.layers):
+        layers[f"block {index}"] = [block.get_parameter(f"memory.{name}") for name in FastWeights._fields]
+    return layers
+
+
+def gradients(loss: Tensor, layers: dict[str, list[Tensor]]) -> dict[str, list[Tensor]]:
+    """Of the loss, by layer; each as a matrix or a batch of matrices, one for each head."""
+    parameters = [parameter for of_layer in layers.values() for parameter in of_layer]
+    found = iter(torch.autograd.grad(loss, parameters, retain_graph=True))
+    return {
+        name: [next(found).flatten(1) if name.startswith("conv") else next(found) for _ in of_layer]
+        for name, of_layer in layers.items()
+    }
+
+
+def cosine(directions: Sequence[Tensor], others: Sequence[Tensor]) -> float:
+    one, other = (torch.cat([tensor.flatten() for tensor in tensors]) for tensors in (directions, others))
+    return torch.nn.functional.cosine_similarity(one, other, dim=0).item()
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--checkpoint", help="default: the bundled model")
+    parser.add_argument("--data_dir", required=True)
+    parser.add_argument("--subset", required=True)
+    parser.add_argument("--max_utterances", type=int)
+    parser.add_argument("--conditions", default="clean")
+    parser.add_argument("--noise_dir")
+    parser.add_argument("--impulse_response_dir")
+    arguments = parser.parse_args()
+
+    model, processor = load_checkpoint(arguments.checkpoint)
+    transcriber = Transcriber(model, processor)
+    layers = layer_parameters(model)
+    conditions = parse_conditions(
+        arguments.conditions, noise_dir=arguments.noise_dir, impulse_response_dir=arguments.impulse_response_dir
+    )
+    utterances = read_utterances(arguments.subset, arguments.data_dir)[: arguments.max_utterances]
+
+    cosines: dict[tuple[str, str, str], list[float]] = defaultdict(list)
+    for condition, utterance in tqdm([(c, u) for c in conditions for u in utterances], disable=None):
+        samples = corrupt(load_audio(utterance.audio_path), condition, utterance.id, seed=0)
+        inputs = transcriber.normalize([samples])
+        labels = torch.tensor([processor.tokenizer(utterance.text).input_ids])
+        ctc = gradients(model(*inputs, labels=labels).loss, layers)
+        features, frame_mask = model.encode(*inputs)
+        for loss_type in TTT_LOSS_TYPES:
+            options = TTTOptions.from_config(model.config, loss_type=loss_type)
+            losses = self_supervised_losses(model, features, frame_mask, options)
+            for layer, of_layer in gradients(losses.sum(), layers).items():
+                directions = [newton_schulz(gradient, model.config.newton_schulz_schedule) for gradient in of_layer]
+                cosines[condition.name, layer, loss_type].append(cosine(directions, ctc[layer]))
+
+    print(f"{len(utterances)} utterances; mean cosine with the CTC gradient (standard error)\n")
+    print("| condition | layer | " + " | ".join(TTT_LOSS_TYPES) + " |")
+    print("|---|---|" + "---|" * len(TTT_LOSS_TYPES))
+    for condition in conditions:
+        for layer in layers:
+            cells = []
+            for loss_type in TTT_LOSS_TYPES:
+                values = torch.tensor(cosines[condition.name, layer, loss_type])
+                cells.append(f"{values.mean():+.3f} ({values.std() / len(values) ** 0.5:.3f})")
+            print(f"| {condition.name} | {layer} | " + " | ".join(cells) + " |")
+
+
+if __name__ == "__main__":
+    main()
