@@ -9,6 +9,8 @@ from torch import Tensor, nn
 from lact_asr_model.configuration_hybrid_asr import HybridASRConfig
 from lact_asr_model.ops.fast_weights import FastWeights, apply_fast_weights, update_fast_weights
 
+_SMALLEST_LENGTH = 1e-6
+
 
 def split_heads(hidden: Tensor, num_heads: int) -> Tensor:
     """[batch, frames, hidden] to [batch, heads, frames, hidden / heads]."""
@@ -18,6 +20,11 @@ def split_heads(hidden: Tensor, num_heads: int) -> Tensor:
 def merge_heads(heads: Tensor) -> Tensor:
     """[batch, heads, frames, size] to [batch, frames, heads * size]."""
     return heads.transpose(1, 2).flatten(2)
+
+
+def to_unit_length(vectors: Tensor) -> Tensor:
+    """Divide by the length over the last dimension; zero stays zero, and can be differentiated twice there."""
+    return vectors * torch.rsqrt(vectors.square().sum(dim=-1, keepdim=True) + _SMALLEST_LENGTH**2)
 
 
 def rotate_by_position(heads: Tensor, theta: float) -> Tensor:
@@ -141,8 +148,8 @@ class FastWeightMemory(nn.Module):
         Returns:
             [batch, frames, hidden].
         """
-        queries = F.normalize(split_heads(F.silu(self.q_proj(hidden)), self.num_heads), dim=-1)
-        keys = F.normalize(split_heads(F.silu(self.k_proj(hidden)), self.num_heads), dim=-1)
+        queries = to_unit_length(split_heads(F.silu(self.q_proj(hidden)), self.num_heads))
+        keys = to_unit_length(split_heads(F.silu(self.k_proj(hidden)), self.num_heads))
         values = split_heads(F.silu(self.v_proj(hidden)), self.num_heads)
         initial = fast_weights if fast_weights is not None else self.initial_fast_weights()
         updated = update_fast_weights(

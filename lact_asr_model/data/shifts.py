@@ -184,7 +184,7 @@ class TrainingAugmentation:
     room_probability: float = 0.3
     noise_probability: float = 0.5
     noise_snr_db_range: tuple[float, float] = (3.0, 25.0)
-    gaussian_probability: float = 0.0
+    gaussian_probability: float = 0.2
     gaussian_sigma_range: tuple[float, float] = (0.001, 0.01)
     gain_db_range: tuple[float, float] = (-6.0, 6.0)
 

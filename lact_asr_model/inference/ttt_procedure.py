@@ -176,8 +176,9 @@ def adapted_for_training(
             stepped = at if forward is None else moved(at, forward.gradients(), model, options, everyone)
         return stepped.tensors
 
+    recomputes = exact and any(block.gradient_checkpointing for block in model.layers)
     for step in range(options.steps):
-        if exact and model.is_gradient_checkpointing:
+        if recomputes:
             tensors = checkpoint(take_step, step, *weights.tensors, use_reentrant=False)
         else:
             tensors = take_step(step, *weights.tensors)

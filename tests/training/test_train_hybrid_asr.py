@@ -150,10 +150,40 @@ def test_how_the_audio_is_loaded_changes_nothing(make_arguments: Make, tmp_path:
     assert losses(in_worker) == losses(here)
 
 
-def test_two_processes_are_one_with_the_same_global_batch(
+def test_training_goes_through_adaptation_in_its_share_of_the_steps(
     make_arguments: Make, make_config: MakeConfig, tmp_path: Path
 ) -> None:
-    options = {"config_path": make_config(**NOTHING_RANDOM), "max_steps": 5, "eval_every": 5, "peak_lr": 2e-3}
+    """The first of two steps is plain with a share of a half, and a step size of 0 adapts to nothing."""
+    adapting = NOTHING_RANDOM | {"ttt_loss_type": "entropy", "ttt_learning_rate": 0.2}
+    found = {}
+    for name, config, options in (
+        ("plain", adapting, {}),
+        ("whole", adapting, {"enable_ttt": True}),
+        ("exact", adapting, {"enable_ttt": True, "ttt_gradient": "exact"}),
+        ("half", adapting, {"enable_ttt": True, "ttt_share": 0.5}),
+        ("still", adapting | {"ttt_learning_rate": 0.0}, {"enable_ttt": True}),
+    ):
+        arguments = make_arguments(
+            config_path=make_config(**config), output_dir=tmp_path / name, max_steps=2, peak_lr=2e-3, **options
+        )
+        found[name] = losses(train(arguments)), state_of(arguments)["model"]
+    (plain, plain_state), (whole, whole_state), (exact, exact_state), (half, _), (still, still_state) = found.values()
+    assert whole[0] == pytest.approx(exact[0], rel=1e-5)
+    assert whole[0] != pytest.approx(plain[0], rel=1e-3)
+    assert half[0] == plain[0] and half[1] != pytest.approx(plain[1], rel=1e-3)
+    assert still == pytest.approx(plain, rel=1e-5)
+    for state, are_learned in ((plain_state, False), (still_state, False), (whole_state, True), (exact_state, True)):
+        assert bool(state["fast_weight_log_step_scales"].any()) == are_learned
+        assert not state["front_end_log_step_scales"].any()  # the configuration adapts the fast weights
+    assert not is_identical(whole_state, exact_state)
+
+
+@pytest.mark.parametrize("enable_ttt", [False, True])
+def test_two_processes_are_one_with_the_same_global_batch(
+    make_arguments: Make, make_config: MakeConfig, tmp_path: Path, enable_ttt: bool
+) -> None:
+    config_path = make_config(**NOTHING_RANDOM, ttt_parameters="both", ttt_loss_type="entropy_mcc")
+    options = {"max_steps": 5, "eval_every": 5, "peak_lr": 2e-3, "enable_ttt": enable_ttt, "config_path": config_path}
     alone = train(make_arguments(batch_size=7, output_dir=tmp_path / "one", **options))
     arguments = make_arguments(batch_size=4, output_dir=tmp_path / "two", **options)  # 4 and 3 utterances
     torchrun = ("-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2")
