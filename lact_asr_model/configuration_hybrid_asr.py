@@ -111,6 +111,7 @@ class HybridASRConfig(PretrainedConfig):
     ttt_parameters: str = "fast_weights"
     ttt_layers: str = ALL_LAYERS
     ttt_conv_layers: str = ALL_LAYERS
+    ttt_max_seconds: float = 0.0
     ttt_temperature: float = 2.5
     ttt_skip_entropy: float = 0.0
     ttt_accept: bool = False
@@ -279,6 +280,7 @@ _NOT_NEGATIVE = (
     "ttt_steps",
     "ttt_learning_rate",
     "ttt_front_end_step",
+    "ttt_max_seconds",
     "ttt_skip_entropy",
     "ttt_reset_every",
     "pad_token_id",

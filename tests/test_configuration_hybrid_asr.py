@@ -24,7 +24,14 @@ PROBABILITIES = (
     *("hidden_dropout", "attention_dropout", "feat_proj_dropout", "layerdrop", "mask_prob", "ttt_mask_prob"),
 )
 NOT_NEGATIVE_NUMBERS = (
-    *("encoder_lr_scale", "masked_prediction_weight", "ttt_learning_rate", "ttt_front_end_step", "ttt_skip_entropy"),
+    *(
+        "encoder_lr_scale",
+        "masked_prediction_weight",
+        "ttt_learning_rate",
+        "ttt_front_end_step",
+        "ttt_max_seconds",
+        "ttt_skip_entropy",
+    ),
 )
 NOT_NEGATIVE_COUNTS = ("ttt_steps", "ttt_reset_every", "pad_token_id")
 SWITCHES = ("use_wav2vec2_encoder", "freeze_encoder", "conv_bias", "fast_weight_muon", "enable_ttt", "ttt_accept")

@@ -45,6 +45,9 @@ def add_ttt_options(parser: argparse.ArgumentParser) -> argparse._ArgumentGroup:
     group.add_argument("--ttt_layers", metavar="LIST", help="blocks whose fast weights move: all, or such as 0-3,7")
     group.add_argument("--ttt_conv_layers", metavar="LIST", help="conv layers whose filters move, likewise")
     group.add_argument(
+        "--ttt_max_seconds", type=float, metavar="S", help="adapt to the first S seconds of a recording; 0: to all"
+    )
+    group.add_argument(
         "--ttt_skip_entropy", type=float, metavar="NATS", help="leave recordings alone whose mean entropy is below"
     )
     group.add_argument(

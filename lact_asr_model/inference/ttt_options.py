@@ -31,6 +31,8 @@ class TTTOptions:
         parameters: what is adapted: "fast_weights", "front_end" (the conv filters) or "both".
         layers, conv_layers: the blocks whose fast weights move and the conv layers whose filters move: "all", or
             numbers from 0 such as "0-3,7".
+        max_seconds: the steps listen to so much of an utterance, from its beginning, which bounds their time and
+            memory; 0 = to all of it.
         temperature: of the entropy losses.
         skip_entropy: an utterance whose mean entropy (nats, at `temperature`, over the frames that are not blank) is
             below it is left alone; 0 = every utterance is adapted.
@@ -54,6 +56,7 @@ class TTTOptions:
     parameters: str = HybridASRConfig.ttt_parameters
     layers: str = HybridASRConfig.ttt_layers
     conv_layers: str = HybridASRConfig.ttt_conv_layers
+    max_seconds: float = HybridASRConfig.ttt_max_seconds
     temperature: float = HybridASRConfig.ttt_temperature
     skip_entropy: float = HybridASRConfig.ttt_skip_entropy
     accept: bool = HybridASRConfig.ttt_accept
@@ -72,6 +75,7 @@ class TTTOptions:
             ("steps", 0 <= self.steps < MASKS_PER_SEED, f"0 to {MASKS_PER_SEED - 1}"),
             ("learning_rate", 0 <= self.learning_rate < infinity, "a finite number, 0 or more"),
             ("front_end_step", 0 <= self.front_end_step < infinity, "a finite number, 0 or more"),
+            ("max_seconds", 0 <= self.max_seconds < infinity, "a finite number, 0 or more"),
             ("temperature", 0 < self.temperature < infinity, "a finite number above 0"),
             ("skip_entropy", 0 <= self.skip_entropy < infinity, "a finite number, 0 or more"),
             ("reset_every", self.reset_every >= 0, "0 or more"),

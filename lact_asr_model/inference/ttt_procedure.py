@@ -100,7 +100,7 @@ def adapt(
     with torch.inference_mode(False), torch.no_grad(), evaluation_mode(model), frozen(model):
         start = start or own_weights(model, len(input_values), options)
         attention_mask = None if attention_mask is None else attention_mask.clone()
-        speech = _Speech(model, input_values.detach().clone(), attention_mask, start)
+        speech = _Speech(model, input_values.detach().clone(), attention_mask, start, options)
         weights = start
         losses = torch.zeros(options.steps, len(input_values), device=input_values.device)
         first: _Forward | None = None
@@ -113,10 +113,12 @@ def adapt(
                 first = forward
                 learns = _unsure(model, first, options)
             if not learns.any():
-                return Adaptation(start, start, losses, *first.encoded, model, first.logits)
+                return _unadapted(first, speech, losses)
             weights = moved(weights, forward.gradients(), model, options, learns)
         adaptation = Adaptation(weights, start, losses, *speech.encode(weights), model)
-        return adaptation if first is None or not options.accept else _accepted(adaptation, first, options)
+        if first is None or not options.accept:
+            return adaptation
+        return _better(adaptation, _unadapted(first, speech, losses), options)
 
 
 @contextmanager
@@ -166,7 +168,7 @@ def adapted_for_training(
     """
     weights = own_weights(model, len(input_values), options)
     with evaluation_mode(model), torch.set_grad_enabled(exact):
-        speech = _Speech(model, input_values, attention_mask, weights)
+        speech = _Speech(model, input_values, attention_mask, weights, options)
     everyone = torch.ones(len(input_values), dtype=torch.bool, device=input_values.device)
 
     def take_step(step: int, *tensors: Tensor) -> list[Tensor]:
@@ -236,25 +238,48 @@ def _attention_differentiable_twice() -> AbstractContextManager[None]:
 
 
 class _Speech:
-    """A batch of utterances, encoded at once, or anew each time if the filters are to move."""
+    """A batch of utterances: encoded once, or anew each time if the filters are to move.
+
+    The steps listen to the first `max_seconds` of each.
+    """
 
     def __init__(
-        self, model: HybridASRForCTC, input_values: Tensor, attention_mask: Tensor | None, weights: OwnWeights
+        self,
+        model: HybridASRForCTC,
+        input_values: Tensor,
+        attention_mask: Tensor | None,
+        weights: OwnWeights,
+        options: TTTOptions,
     ) -> None:
+        limit = round(options.max_seconds * model.config.sampling_rate) or input_values.shape[1]
+        self.is_cut = limit < input_values.shape[1]
         self._model = model
-        self._inputs = input_values, attention_mask
-        self._encoded = None if weights.front_end else model.encode(*self._inputs)
+        self._whole = input_values, attention_mask
+        self._beginning = input_values[:, :limit], None if attention_mask is None else attention_mask[:, :limit]
+        self._encoded = None if weights.front_end else model.encode(*self._whole)
+
+    def encode_beginning(self, weights: OwnWeights) -> tuple[Tensor, Tensor]:
+        """features [batch, frames, hidden] and frame_mask bool [batch, frames] of what the steps listen to."""
+        if self._encoded is None:
+            return self._model.encode(*self._beginning, weights.front_end)
+        num_frames = self._model.config.num_frames(self._beginning[0].shape[1])
+        features, frame_mask = self._encoded
+        return features[:, :num_frames], frame_mask[:, :num_frames]
 
     def encode(self, weights: OwnWeights) -> tuple[Tensor, Tensor]:
-        """features [batch, frames, hidden] and frame_mask bool [batch, frames]."""
-        return self._encoded or self._model.encode(*self._inputs, weights.front_end)
+        """The same of the whole utterances."""
+        return self._encoded or self._model.encode(*self._whole, weights.front_end)
 
 
 @dataclass(frozen=True, eq=False)
 class _Forward:
-    """A pass with some weights: what was encoded, the losses [batch], and the logits where the loss needs them."""
+    """A pass before a step: what was encoded, the losses [batch], and the logits where the loss needs them.
+
+    `weights` are those of `start`, ready for `gradients`.
+    """
 
     model: HybridASRForCTC
+    start: OwnWeights
     weights: OwnWeights
     encoded: tuple[Tensor, Tensor]
     losses: Tensor
@@ -284,14 +309,14 @@ def _run(
     """
     at = weights.map(lambda tensor: tensor if exact and tensor.requires_grad else tensor.detach().requires_grad_())
     with torch.set_grad_enabled(exact or bool(at.front_end)):
-        features, frame_mask = speech.encode(at)
+        features, frame_mask = speech.encode_beginning(at)
     if not frame_mask.any():
         return None
     with torch.enable_grad():
         fast_weights = at.fast_weights_of_all_layers(model)
         losses, logits = _losses_and_logits(model, features, frame_mask, options, step, fast_weights)
     logits = None if logits is None else logits.detach()
-    return _Forward(model, at, (features.detach(), frame_mask), losses, logits, exact)
+    return _Forward(model, weights, at, (features.detach(), frame_mask), losses, logits, exact)
 
 
 def _losses_and_logits(
@@ -343,19 +368,24 @@ def _unsure(model: HybridASRForCTC, forward: _Forward, options: TTTOptions) -> T
     return entropies >= options.skip_entropy
 
 
-def _accepted(adaptation: Adaptation, first: _Forward, options: TTTOptions) -> Adaptation:
+def _unadapted(first: _Forward, speech: _Speech, losses: Tensor) -> Adaptation:
+    """The utterances with the weights of the first step, without a second pass if that step has heard them whole."""
+    if speech.is_cut:
+        return Adaptation(first.start, first.start, losses, *speech.encode(first.start), first.model)
+    return Adaptation(first.start, first.start, losses, *first.encoded, first.model, first.logits)
+
+
+def _better(adapted: Adaptation, unadapted: Adaptation, options: TTTOptions) -> Adaptation:
     """Gate after the steps: the adaptation, undone where there is no evidence that it helped."""
-    frame_mask, blank = adaptation.frame_mask, adaptation.model.config.pad_token_id
-    before, after = first.logits, adaptation.logits
-    entropy_before, entropy_after = (
-        mean_entropy(logits, frame_mask, options.temperature, blank) for logits in (before, after)
-    )
-    symbols_before, symbols_after = ((logits.argmax(dim=-1) != blank).sum(dim=1) for logits in (before, after))
-    accepted = (entropy_after < entropy_before) & (symbols_after >= _SMALLEST_SHARE_OF_SYMBOLS * symbols_before)
+    frame_mask, blank = adapted.frame_mask, adapted.model.config.pad_token_id
+    both = unadapted.logits, adapted.logits
+    before, after = (mean_entropy(logits, frame_mask, options.temperature, blank) for logits in both)
+    symbols_before, symbols_after = ((logits.argmax(dim=-1) != blank).sum(dim=1) for logits in both)
+    accepted = (after < before) & (symbols_after >= _SMALLEST_SHARE_OF_SYMBOLS * symbols_before)
     rows = accepted[:, None, None]
     return replace(
-        adaptation,
-        weights=adaptation.weights.where(accepted, adaptation.start),
-        features=torch.where(rows, adaptation.features, first.encoded[0]),
-        known_logits=torch.where(rows, after, before),
+        adapted,
+        weights=adapted.weights.where(accepted, unadapted.weights),
+        features=torch.where(rows, adapted.features, unadapted.features),
+        known_logits=torch.where(rows, adapted.logits, unadapted.logits),
     )

@@ -49,6 +49,7 @@ def test_a_change_wins_over_the_config_even_if_it_is_zero_or_false(name: str, co
         {"conv_layers": "-1"},
         {"temperature": 0.0},
         {"skip_entropy": -0.1},
+        {"max_seconds": -1.0},
         {"skip_entropy": float("nan")},
         {"mode": "forever"},
         {"reset_every": -1},

@@ -1,4 +1,5 @@
 import copy
+from dataclasses import replace
 
 import pytest
 import torch
@@ -179,6 +180,37 @@ def test_the_encoder_runs_once(
     with adapted(tiny_model, *batch, TTTOptions(steps=3)) as adaptation:
         assert adaptation.logits.isfinite().all()
     assert len(calls) == 1
+
+
+@pytest.mark.parametrize("loss_type", TTT_LOSS_TYPES)
+def test_the_steps_can_listen_to_the_beginning_only(
+    tiny_model: HybridASRForCTC, batch: tuple[Tensor, Tensor], loss_type: str
+) -> None:
+    """0.6 s are 9600 samples: longer than the second utterance and shorter than the others."""
+    options = TTTOptions(loss_type=loss_type, steps=2, parameters="front_end", max_seconds=0.6)
+    adaptation = adapt(tiny_model, *batch, options)
+    beginning = adapt(tiny_model, *(tensor[:, :9600] for tensor in batch), replace(options, max_seconds=0.0))
+    assert torch.equal(adaptation.losses, beginning.losses)
+    for name, filters in beginning.front_end.items():
+        assert torch.equal(adaptation.front_end[name], filters)
+    with tiny_model.using_front_end(beginning.front_end):
+        assert torch.equal(adaptation.logits, tiny_model(*batch).logits)
+
+    fast = replace(options, parameters="fast_weights")
+    features, frame_mask = tiny_model.encode(*batch)
+    num_frames = tiny_model.config.num_frames(9600)
+    heard = self_supervised_losses(tiny_model, features[:, :num_frames], frame_mask[:, :num_frames], fast)
+    torch.testing.assert_close(adapt(tiny_model, *batch, fast).losses[0], heard.detach())
+
+
+@pytest.mark.parametrize("gate", [{"skip_entropy": 100.0}, {"accept": True, "front_end_step": 0.0}])
+def test_a_gate_closed_after_the_beginning_leaves_the_whole_transcript(
+    tiny_model: HybridASRForCTC, batch: tuple[Tensor, Tensor], gate: dict
+) -> None:
+    options = TTTOptions(loss_type="entropy", parameters="front_end", max_seconds=0.5, **gate)
+    adaptation = adapt(tiny_model, *batch, options)
+    assert not adaptation.is_adapted.any()
+    torch.testing.assert_close(adaptation.logits, tiny_model(*batch).logits, rtol=0, atol=1e-4)
 
 
 @pytest.mark.parametrize("mode", [torch.no_grad, torch.inference_mode])
