@@ -268,9 +268,10 @@ class Trainer:
         sums = self.accelerator.reduce(window.losses, "sum")
         losses = dict(zip(LOSSES, (sums / window.num_steps).tolist(), strict=True))
         audio_seconds = window.num_samples / self.state.model.config.sampling_rate
+        factor = learning_rate_factor(progress.step - 1, **self.schedule, schedule=self.arguments.lr_schedule)
         values = {
             **losses,
-            "lr": max(group["lr"] for optimizer in self.state.optimizers for group in optimizer.param_groups),
+            "lr": self.arguments.peak_lr * factor,
             "grad_norm": self.grad_norm,
             "audio_seconds_per_second": audio_seconds / window.elapsed_seconds,
         }
