@@ -83,7 +83,9 @@ def _parser() -> argparse.ArgumentParser:
         metavar="LIST",
         help="NAME=SUBSET, comma-separated: other utterances, recognised as they are, as conditions of these names",
     )
-    data.add_argument("--max_utterances", type=int, metavar="N", help="only the first N utterances of each subset")
+    data.add_argument(
+        "--max_utterances", type=int, metavar="N", help="only N utterances, spread evenly over each subset"
+    )
     data.add_argument("--noise_dir", metavar="DIR", help="recordings for the condition noise")
     data.add_argument("--impulse_response_dir", metavar="DIR", help="rooms for the condition room (default: synthetic)")
     data.add_argument("--babble_dir", metavar="DIR", help="recordings of speech for the condition babble")

@@ -38,7 +38,7 @@ def make_tasks(
         subset: as for `read_utterances`.
         extra_subsets: "NAME=SUBSET,...": each is a condition of that name.
         data_dir: folder of the subsets.
-        max_utterances: only so many of each subset, its first ones; None = all.
+        max_utterances: only so many of each subset, spread evenly over it; None = all.
 
     Raises:
         UserError: a subset cannot be read, an utterance has no transcript or the id of another, or a name is taken.
@@ -57,7 +57,9 @@ def make_tasks(
 
 
 def _read_references(subset: str, data_dir: str | None, max_utterances: int | None) -> list[Utterance]:
-    utterances = read_utterances(subset, data_dir)[:max_utterances]
+    utterances = read_utterances(subset, data_dir)
+    if max_utterances is not None and max_utterances < len(utterances):
+        utterances = [utterances[index * len(utterances) // max_utterances] for index in range(max_utterances)]
     seen: set[str] = set()
     for utterance in utterances:
         if utterance.text is None:

@@ -51,3 +51,10 @@ def test_an_utterance_without_transcript_is_refused(librispeech_dir: Path, tmp_p
     (tmp_path / "silent.jsonl").write_text(json.dumps({"audio_filepath": str(audio_path), "id": "x"}) + "\n")
     with pytest.raises(UserError, match="utterance x: it has no transcript"):
         make_tasks(CONDITIONS, str(tmp_path / "silent.jsonl"))
+
+
+def test_a_few_utterances_are_spread_evenly_over_the_subset(librispeech_dir: Path) -> None:
+    (whole,) = make_tasks(CONDITIONS[:1], "train-tiny", data_dir=str(librispeech_dir))
+    for number, places in ((3, [0, 2, 4]), (7, list(range(7))), (20, list(range(7)))):
+        (task,) = make_tasks(CONDITIONS[:1], "train-tiny", data_dir=str(librispeech_dir), max_utterances=number)
+        assert list(task.utterances) == [whole.utterances[place] for place in places]
