@@ -19,7 +19,7 @@ fi
 data=$(realpath "$1") work=$(realpath -m "$2") seed=${3:-0}
 cd "$(dirname "$0")/../.."
 python=${PYTHON:-.venv/bin/python}
-real=train-mini+train-mini+speechocean762/train.jsonl
+real=train-mini+train-mini+train-mini+speechocean762/train.jsonl
 sources=$real+$work/speech/manifest.jsonl
 mkdir -p "$work"
 
@@ -32,8 +32,8 @@ if "$python" -c 'import sys, torch; sys.exit(not torch.cuda.is_available())'; th
 else
     max_minutes=${4:-${MAX_MINUTES:-}}
     config=${CONFIG:-configs/small_asr_config.json} batch_seconds=${BATCH_SECONDS:-40}
-    encoder_steps=${ENCODER_STEPS:-300} clean_steps=${CLEAN_STEPS:-2200} robust_steps=${ROBUST_STEPS:-1200}
-    adapted_steps=${ADAPTED_STEPS:-200} warmup_steps=150 eval_every=300 num_workers=1
+    encoder_steps=${ENCODER_STEPS:-300} clean_steps=${CLEAN_STEPS:-1600} robust_steps=${ROBUST_STEPS:-4500}
+    adapted_steps=${ADAPTED_STEPS:-400} warmup_steps=150 eval_every=300 num_workers=1
     for_device=()
 fi
 
@@ -99,8 +99,9 @@ train() {
 # train: clean speech first, then noise, rooms and speeds on other batches, then through the adaptation
 augmentation=(--augment --noise_dir "$work/noise" --impulse_response_dir "$data/rir")
 train clean "$work/encoder" "$clean_steps" 2e-3 "$warmup_steps" "$seed"
-train robust "$work/clean/best_model" "$robust_steps" 1.5e-3 60 $((seed + 1)) "${augmentation[@]}"
-train adapted "$work/robust/best_model" "$adapted_steps" 3e-4 20 $((seed + 2)) "${augmentation[@]}" --enable_ttt
+train robust "$work/clean/best_model" "$robust_steps" 8e-4 60 $((seed + 1)) "${augmentation[@]}"
+train adapted "$work/robust/best_model" "$adapted_steps" 3e-4 20 $((seed + 2)) "${augmentation[@]}" \
+    --enable_ttt --ttt_share 0.5
 [ "${UNTIL:-}" != train ] || exit 0
 
 # evaluate NAME SUBSET CONDITIONS
