@@ -116,11 +116,12 @@ def run(
 
 
 def summarize_all(
-    log: RecordLog, tasks: Sequence[Task], methods: Sequence[str], seed: int
+    log: RecordLog, tasks: Sequence[Task], methods: Sequence[str], seed: int, baseline: str = BASELINE
 ) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
     """The summaries of a finished run: of each task and method, and of each method over the shifted tasks.
 
-    Shifted is every task but clean; the second list is empty where there are fewer than two of them.
+    Shifted is every task but clean; the second list is empty where there are fewer than two of them. All are compared
+    with the method `baseline`, if it is one of them.
     """
 
     def summaries(tasks: Sequence[Task], title: str | None = None) -> list[dict[str, Any]]:
@@ -128,8 +129,10 @@ def summarize_all(
             method: [log[task.name, method, utterance.id] for task in tasks for utterance in task.utterances]
             for method in methods
         }
-        baseline = records.get(BASELINE)
-        return [summarize(records[method], None if method == BASELINE else baseline, seed, title) for method in methods]
+        return [
+            summarize(records[method], None if method == baseline else records.get(baseline), seed, title)
+            for method in methods
+        ]
 
     shifted = [task for task in tasks if task.name != CLEAN]
     by_task = [summary for task in tasks for summary in summaries([task])]

@@ -17,7 +17,7 @@ from lact_asr_model.errors import UserError, one_line_errors
 from lact_asr_model.evaluation.methods import METHODS, Method, parse_methods
 from lact_asr_model.evaluation.processes import Processes, joined_processes, num_processes
 from lact_asr_model.evaluation.records import RecordLog
-from lact_asr_model.evaluation.summary import format_compact_table, format_table
+from lact_asr_model.evaluation.summary import BASELINE, format_compact_table, format_table
 from lact_asr_model.evaluation.tasks import Task, make_tasks
 from lact_asr_model.inference.command_line import (
     add_model_options,
@@ -98,6 +98,9 @@ def _parser() -> argparse.ArgumentParser:
         "--methods", default="none,ttt", metavar="LIST", help="comma-separated, see below (default: %(default)s)"
     )
     comparison.add_argument(
+        "--baseline", default=BASELINE, metavar="METHOD", help="what the others are compared with (default: none)"
+    )
+    comparison.add_argument(
         "--steps", metavar="LIST", help="such as 1,2,5,10: repeat methods without :STEPS with each of these"
     )
     comparison.add_argument(
@@ -137,6 +140,8 @@ def _run(arguments: argparse.Namespace) -> None:
     if arguments.ttt_mode is not None:
         raise UserError(f"--ttt_mode {arguments.ttt_mode}: the method says it here; choose ttt or continual")
     methods = parse_methods(arguments.methods, arguments.steps)
+    if arguments.baseline != BASELINE and arguments.baseline not in {method.name for method in methods}:
+        raise UserError(f"--baseline {arguments.baseline}: is not one of the methods; add it to --methods")
     for method in methods:
         if method.is_stream and arguments.batch_size > 1:
             raise UserError(f"method '{method.name}': takes one utterance at a time; leave out --batch_size")
@@ -202,7 +207,7 @@ def _compare(
     if not processes.is_first:
         return
     log.merge()
-    summaries, shifted = summarize_all(log, tasks, list(recognizers), arguments.seed)
+    summaries, shifted = summarize_all(log, tasks, list(recognizers), arguments.seed, arguments.baseline)
     results = {
         **settings,
         "extra_subsets": arguments.extra_subsets,

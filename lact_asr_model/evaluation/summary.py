@@ -18,7 +18,7 @@ from lact_asr_model.metrics import ErrorCounts, character_errors, word_errors
 BASELINE = "none"
 CLEAN = "clean"
 SHIFTED = "mean of shifted"
-_LEGEND = "* differs from none: the paired 95 % bootstrap interval of the difference excludes 0."
+_LEGEND = "* differs from {}: the paired 95 % bootstrap interval of the difference excludes 0."
 
 
 def summarize(
@@ -28,8 +28,8 @@ def summarize(
 
     Args:
         records: of every utterance, under one condition or under several.
-        baseline: the same recognitions by the method that adapts nothing, for the differences, with intervals paired
-            over utterances, and the cost; None = no differences.
+        baseline: the same recognitions by the method to compare with, for the differences, with intervals paired over
+            utterances, and the ratio of the costs; None = no differences.
         seed: of the bootstrap over utterances; see `resampled_mean_rates`.
         condition: what several conditions together are called; None = there is one, that of the records.
     """
@@ -55,7 +55,8 @@ def summarize(
         summary["num_adapted"] = sum(record.adapted is True for record in records)
         summary["adapted_share"] = summary["num_adapted"] / len(records)
     if baseline is not None:
-        summary["time_over_none"] = compute_seconds / sum(record.seconds for record in baseline)
+        summary["baseline"] = baseline[0].method
+        summary["time_ratio"] = compute_seconds / sum(record.seconds for record in baseline)
     return summary
 
 
@@ -67,8 +68,8 @@ def _rates(
     rates: dict[str, Any] = {name: rate, f"{name}_interval": interval(resampled)}
     if baseline is not None:
         baseline_rate, resampled_baseline = mean_rate(baseline), resampled_mean_rates(baseline, seed)
-        rates[f"{name}_minus_none"] = rate - baseline_rate
-        rates[f"{name}_minus_none_interval"] = interval(resampled - resampled_baseline)
+        rates[f"{name}_difference"] = rate - baseline_rate
+        rates[f"{name}_difference_interval"] = interval(resampled - resampled_baseline)
         if baseline_rate > 0:
             changes = np.full_like(resampled, np.nan)
             np.divide(resampled, resampled_baseline, out=changes, where=resampled_baseline > 0)
@@ -88,8 +89,8 @@ def is_single_character(record: Record) -> bool:
 
 
 def is_significant(summary: dict[str, Any], rate: str = "wer") -> bool:
-    """Whether an error rate differs from that without adaptation: the interval of the difference excludes 0."""
-    low, high = summary.get(f"{rate}_minus_none_interval", (0.0, 0.0))
+    """Whether an error rate differs from the baseline's: the interval of the difference excludes 0."""
+    low, high = summary.get(f"{rate}_difference_interval", (0.0, 0.0))
     return low > 0 or high < 0
 
 
@@ -97,7 +98,9 @@ def format_table(summaries: Sequence[dict[str, Any]]) -> str:
     """A row for each summary; the share of adapted utterances is shown where a method leaves some as they are."""
     leaves_some = any(summary["method"] != BASELINE and summary.get("adapted_share", 1) < 1 for summary in summaries)
     columns = {name: cell for name, cell in _COLUMNS.items() if name != _ADAPTED or leaves_some}
-    return _markdown([tuple(columns), *([cell(summary) for cell in columns.values()] for summary in summaries)])
+    baseline = _baseline_of(summaries)
+    header = [name.format(baseline=baseline) for name in columns]
+    return _markdown([header, *([cell(summary) for cell in columns.values()] for summary in summaries)])
 
 
 def format_compact_table(
@@ -116,12 +119,18 @@ def format_compact_table(
         mark = "*" if is_significant(summary, rate) else ""
         rates.setdefault(summary["condition"], {})[summary["method"]] = f"{100 * summary[rate]:.1f}{mark}"
     rows = [("condition", *methods), *((name, *(row[method] for method in methods)) for name, row in rates.items())]
-    if BASELINE in methods:
+    baseline = _baseline_of(summaries)
+    if baseline in methods:
         seconds = dict.fromkeys(methods, 0.0)
         for summary in summaries:
             seconds[summary["method"]] += summary["compute_seconds"]
-        rows.append(("time / none", *(f"{seconds[method] / seconds[BASELINE]:.1f}" for method in methods)))
-    return f"{_markdown(rows)}\n\n{rate.upper()} in %. {_LEGEND}"
+        rows.append((f"time / {baseline}", *(f"{seconds[method] / seconds[baseline]:.1f}" for method in methods)))
+    return f"{_markdown(rows)}\n\n{rate.upper()} in %. {_LEGEND.format(baseline)}"
+
+
+def _baseline_of(summaries: Sequence[dict[str, Any]]) -> str:
+    """What the summaries were compared with."""
+    return next((summary["baseline"] for summary in summaries if "baseline" in summary), BASELINE)
 
 
 def _errors(records: Sequence[Record], count: Callable[[str, str], ErrorCounts]) -> list[ConditionErrors]:
@@ -164,13 +173,13 @@ _COLUMNS: dict[str, Callable[[dict[str, Any]], str]] = {
     "condition": lambda summary: summary["condition"],
     "method": lambda summary: summary["method"],
     "WER % (95 %)": _percent("wer"),
-    "minus none (95 %)": _percent("wer_minus_none", sign="+"),
+    "minus {baseline} (95 %)": _percent("wer_difference", sign="+"),
     "relative % (95 %)": _percent("wer_relative_change", sign="+"),
     "CER % (95 %)": _percent("cer"),
-    "CER minus none": _percent("cer_minus_none", sign="+"),
+    "CER minus {baseline}": _percent("cer_difference", sign="+"),
     "S / D / I": _edits,
     "blank / 1 char": lambda summary: f"{summary['num_blank']} / {summary['num_single_character']}",
     _ADAPTED: lambda summary: f"{100 * summary['adapted_share']:.0f}" if "adapted_share" in summary else "",
-    "time / none": lambda summary: f"{summary['time_over_none']:.1f}" if "time_over_none" in summary else "",
+    "time / {baseline}": lambda summary: f"{summary['time_ratio']:.1f}" if "time_ratio" in summary else "",
     "RTFx": lambda summary: f"{summary['rtfx']:.1f}",
 }

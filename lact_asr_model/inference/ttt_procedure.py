@@ -213,8 +213,6 @@ def evaluation_mode(model: nn.Module) -> Iterator[None]:
     try:
         yield
     finally:
-        for module in model.modules():
-            module.training = False
         for module in training_modules:
             module.training = True
 

@@ -14,6 +14,7 @@ from lact_asr_model.data.utterance import Utterance
 from lact_asr_model.evaluation.comparison import corrupt, run, summarize_all, warm_up, weights_digest
 from lact_asr_model.evaluation.processes import Processes
 from lact_asr_model.evaluation.records import RecordLog
+from lact_asr_model.evaluation.summary import format_table
 from lact_asr_model.evaluation.tasks import Task
 from lact_asr_model.inference.transcriber import Transcript
 from lact_asr_model.modeling_hybrid_asr import HybridASRForCTC
@@ -162,11 +163,16 @@ def test_summaries_are_of_each_condition_and_of_all_shifted_ones(utterances: lis
     assert [(row["condition"], row["method"]) for row in by_task] == [
         (task.name, method) for task in tasks for method in listeners
     ]
-    assert by_task[1]["wer_minus_none"] == pytest.approx(by_task[1]["wer"] - by_task[0]["wer"])
+    assert by_task[1]["wer_difference"] == pytest.approx(by_task[1]["wer"] - by_task[0]["wer"])
     assert [(row["condition"], row["method"]) for row in shifted] == [("mean of shifted", name) for name in listeners]
     assert [row["wer"] for row in shifted] == pytest.approx([(4 / 5 + 4 / 5 + 1 / 2) / 3, (4 / 5 + 4 / 5 + 0) / 3])
     assert shifted[1]["num_adapted"] == shifted[1]["num_recognitions"] == 2 * len(utterances) + 1
     assert summarize_all(log, tasks[:2], list(listeners), seed=0)[1] == []  # one of them is no mean
+
+    reversed_by_task, _ = summarize_all(log, tasks, list(listeners), seed=0, baseline="ttt")
+    assert reversed_by_task[0]["baseline"] == "ttt" and "baseline" not in reversed_by_task[1]
+    assert reversed_by_task[0]["wer_difference"] == pytest.approx(-by_task[1]["wer_difference"])
+    assert "minus ttt (95 %)" in format_table(reversed_by_task)
 
 
 def test_texts_are_normalised_alike(utterances: list[Utterance], tmp_path: Path) -> None:

@@ -165,6 +165,7 @@ def test_the_syntax_of_methods_is_in_the_help(capsys: pytest.CaptureFixture[str]
         (["--conditions", "noise:5"], "give --noise_dir"),
         (["--subset", "test-huge"], "no LibriSpeech subset 'test-huge'"),
         (["--max_utterances", "0"], "--max_utterances 0: is below 1"),
+        (["--baseline", "suta:3"], "--baseline suta:3: is not one of the methods; add it to --methods"),
         (["--seed", "-1"], "--seed -1: is below 0"),
         (["--subset", "test-tiny+test-tiny"], "two of them have this id"),
     ],

@@ -41,27 +41,27 @@ def test_counts_and_rates() -> None:
     low, high = summary["wer_interval"]
     assert 0 <= low < 0.3 < high <= 0.5  # no utterance is worse than 2 of 4
     assert summary["rtfx"] == pytest.approx(6.0 / 1.5)
-    assert "wer_minus_none" not in summary
+    assert "wer_difference" not in summary
 
 
 def test_the_difference_to_the_baseline_is_paired() -> None:
     _, summary = plain_and_adapted()
-    assert summary["wer_minus_none"] == pytest.approx(-0.2)
-    low, high = summary["wer_minus_none_interval"]
+    assert summary["wer_difference"] == pytest.approx(-0.2)
+    low, high = summary["wer_difference_interval"]
     assert low < -0.2 < high <= 0  # no utterance got worse, so no resample does
     assert summary["wer_relative_change"] == pytest.approx(1 / 3 - 1)
     low, high = summary["wer_relative_change_interval"]
     assert low == -1  # utterances without an error left
     assert -2 / 3 < high <= 0
-    assert summary["time_over_none"] == pytest.approx(3.0)
+    assert summary["time_ratio"] == pytest.approx(3.0)
     same = summarize(records("ttt", PLAIN), records("none", PLAIN))
-    assert same["wer_minus_none_interval"] == (0, 0)
+    assert same["wer_difference_interval"] == (0, 0)
     assert same["wer_relative_change"] == 0
 
 
 def test_without_errors_of_the_baseline_there_is_no_relative_change() -> None:
     summary = summarize(records("ttt", ADAPTED), records("none", REFERENCES))
-    assert summary["wer_minus_none"] == pytest.approx(0.1)
+    assert summary["wer_difference"] == pytest.approx(0.1)
     assert "wer_relative_change" not in summary
 
 
@@ -74,11 +74,11 @@ def test_the_rates_of_several_conditions_are_their_means() -> None:
     assert (one["condition"], plain["condition"]) == ("room", "all")
     assert plain["wer"] == pytest.approx((3 / 10 + 2 / 6) / 2)
     assert summary["wer"] == pytest.approx((1 / 10 + 1 / 6) / 2)
-    assert summary["wer_minus_none"] == pytest.approx(summary["wer"] - plain["wer"])
+    assert summary["wer_difference"] == pytest.approx(summary["wer"] - plain["wer"])
     assert summary["wer_relative_change"] == pytest.approx(summary["wer"] / plain["wer"] - 1)
     assert plain["words"]["reference_length"] == 16
     assert plain["num_recognitions"] == 5
-    assert summary["time_over_none"] == pytest.approx(2.5 / 3.5)
+    assert summary["time_ratio"] == pytest.approx(2.5 / 3.5)
 
 
 def test_a_copy_of_a_condition_is_no_more_evidence() -> None:
@@ -173,5 +173,5 @@ def test_the_table_is_markdown_with_a_row_for_each_summary() -> None:
     assert cells[2].startswith("10.0 (")
     assert cells[3].startswith("-20.0 (")
     assert cells[4].startswith("-66.7 (")
-    assert cells[6:] == ["0 / 1 / 0 of 10", "0 / 0", "3.0", "1.3"]
+    assert cells[7:] == ["0 / 1 / 0 of 10", "0 / 0", "3.0", "1.3"]
     assert [cell.strip() for cell in first.strip("|").split("|")][3:5] == ["", ""]
