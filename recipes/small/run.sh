@@ -104,15 +104,20 @@ train adapted "$work/robust/best_model" "$adapted_steps" 3e-4 20 $((seed + 2)) "
     --enable_ttt --ttt_share 0.5
 [ "${UNTIL:-}" != train ] || exit 0
 
-# evaluate NAME SUBSET CONDITIONS
+# evaluate NAME SUBSET CONDITIONS [MORE FLAGS]
 evaluate() {
+    local name=$1 subset=$2 conditions=$3
+    shift 3
     stop_if_time_is_up
     "$python" -m lact_asr_model.cli evaluate --checkpoint "$work/adapted/best_model" --data_dir "$data" \
-        --subset "$2" --conditions "$3" --noise_dir "$data/noise/rain" --seed "$seed" --output_dir "$work/results/$1"
+        --subset "$subset" --conditions "$conditions" --noise_dir "$data/noise/rain" --seed "$seed" \
+        --output_dir "$work/results/$name" "$@"
 }
 evaluate dev-mini dev-mini clean,noise:5
 evaluate test-mini test-mini clean,noise:5
-evaluate speechocean762-test speechocean762/test.jsonl clean
+"$python" recipes/small/split_by_age.py "$data/speechocean762/test.jsonl" "$work/speechocean762"
+evaluate speechocean762-test "$work/speechocean762/adults.jsonl" clean \
+    --extra_subsets "children=$work/speechocean762/children.jsonl"
 
 # package
 "$python" recipes/small/package_model.py "$work/adapted/best_model" "$work"/{clean,robust,adapted} \

@@ -28,7 +28,7 @@ esac
 """
 ALL_STAGES = [
     *("synthesize_speech", "pretrain_encoder", "clean", "robust", "adapted", "dev-mini", "test-mini"),
-    *("speechocean762-test", "package_model", "tune-lm"),
+    *("split_by_age", "speechocean762-test", "package_model", "tune-lm"),
 ]
 
 Run = Callable[..., subprocess.CompletedProcess[str]]
