@@ -37,7 +37,7 @@ done
 for step in 0.01 0.05; do
     study "fast-weights-$step" ttt_fast_weights:1,ttt_fast_weights:2 --ttt_learning_rate $step
 done
-for rate in 2e-5 1e-3; do
+for rate in 2e-5 1e-3 2e-3; do
     study "suta-$rate" suta:10 --peer_learning_rate $rate
 done
 

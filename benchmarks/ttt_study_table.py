@@ -18,7 +18,7 @@ def rate(summary: dict[str, Any], name: str) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("output_dir", type=Path)
-    paths = sorted(parser.parse_args().output_dir.glob("*/results.json"), key=lambda path: path.stat().st_mtime)
+    paths = sorted(parser.parse_args().output_dir.glob("*/results.json"))
 
     print("| study | method | clean WER | CER | shifted WER | CER | adapted % | time / none |")
     print("|---|---|---|---|---|---|---|---|")
