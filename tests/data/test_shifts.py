@@ -323,10 +323,11 @@ def test_augmentation_is_repeatable_and_varied(folders) -> None:
 
 def test_augmentation_parts_can_be_chosen(folders) -> None:
     speech = speech_like(8000)
-    nothing = {"speed_range": (1, 1), "room_probability": 0, "noise_probability": 0, "gain_db_range": (0, 0)}
+    parts = ("room_probability", "noise_probability", "gaussian_probability")
+    nothing = {"speed_range": (1, 1), "gain_db_range": (0, 0), **dict.fromkeys(parts, 0)}
     np.testing.assert_array_equal(TrainingAugmentation(folders["noise"], **nothing)(speech, make_rng()), speech)
-    for part in [{"room_probability": 1}, {"noise_probability": 1}, {"gaussian_probability": 1}]:
-        changed = TrainingAugmentation(folders["noise"], **(nothing | part))(speech, make_rng())
+    for part in parts:
+        changed = TrainingAugmentation(folders["noise"], **(nothing | {part: 1}))(speech, make_rng())
         assert len(changed) == 8000
         assert not np.array_equal(changed, speech)
     noisy = TrainingAugmentation(
