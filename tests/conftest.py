@@ -23,6 +23,24 @@ TRANSCRIPTS = {
     "test-tiny": ["A BEE", "DEAD CAB"],
 }
 
+ARPA = """\\data\\
+ngram 1=6
+ngram 2=1
+
+\\1-grams:
+-1.5\t<unk>\t0
+-99\t<s>\t-0.3
+-1.2\t</s>\t0
+-0.4\tFACE\t-0.2
+-0.9\tBED\t-0.4
+-0.7\tA\t-0.1
+
+\\2-grams:
+-0.2\tA FACE
+
+\\end\\
+"""
+
 
 @pytest.fixture
 def tiny_config() -> HybridASRConfig:
@@ -80,3 +98,16 @@ def spell_in_tones(transcript: str, seed: int = 0) -> np.ndarray:
     ]
     noise = np.random.default_rng(seed).normal(scale=0.003, size=len(tones) * len(time_seconds))
     return (0.3 * np.concatenate(tones) + noise).astype(np.float32)
+
+
+@pytest.fixture(scope="session")
+def arpa_text() -> str:
+    """A language model of three words, as an ARPA file writes it."""
+    return ARPA
+
+
+@pytest.fixture
+def arpa_path(tmp_path: Path, arpa_text: str) -> Path:
+    path = tmp_path / "three_words.arpa"
+    path.write_text(arpa_text)
+    return path

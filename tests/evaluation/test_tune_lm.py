@@ -1,5 +1,4 @@
 import json
-from pathlib import Path
 
 import pytest
 
@@ -8,31 +7,6 @@ from lact_asr_model.decoding.tuned_weights import Weights, read_tuned_weights
 from lact_asr_model.evaluation.tune_lm import main, search_weights
 
 pytest.importorskip("kenlm", reason="the lm extra is not installed")
-
-ARPA = """\\data\\
-ngram 1=6
-ngram 2=1
-
-\\1-grams:
--1.5\t<unk>\t0
--99\t<s>\t-0.3
--1.2\t</s>\t0
--0.4\tFACE\t-0.2
--0.9\tBED\t-0.4
--0.7\tA\t-0.1
-
-\\2-grams:
--0.2\tA FACE
-
-\\end\\
-"""
-
-
-@pytest.fixture
-def arpa_path(tmp_path: Path) -> Path:
-    path = tmp_path / "three_words.arpa"
-    path.write_text(ARPA)
-    return path
 
 
 def run(*arguments: object) -> int:

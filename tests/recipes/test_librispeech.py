@@ -30,22 +30,6 @@ SUBSETS = {
     "dev-clean": ["A FACE", "BAD BED"],
     "test-clean": ["A BEE", "DEAD CAB"],
 }
-ARPA = """\\data\\
-ngram 1=5
-ngram 2=1
-
-\\1-grams:
--1.5\t<unk>\t0
--99\t<s>\t-0.3
--1\t</s>
--0.5\tA\t-0.2
--0.5\tBEE\t-0.1
-
-\\2-grams:
--0.2\tA BEE
-
-\\end\\
-"""
 
 
 @pytest.fixture(scope="module")
@@ -78,10 +62,10 @@ def pretrained_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def kenlm_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """In the place of KenLM's programs: the language model is always the one above."""
+def kenlm_dir(tmp_path_factory: pytest.TempPathFactory, arpa_text: str) -> Path:
+    """In the place of KenLM's programs: the language model is always the same."""
     folder = tmp_path_factory.mktemp("kenlm")
-    (folder / "tiny.arpa").write_text(ARPA)
+    (folder / "tiny.arpa").write_text(arpa_text)
     last_argument = f'for last in "$@"; do :; done; cp {folder}/tiny.arpa "$last"'
     for program in ("lmplz", "build_binary"):
         (folder / program).write_text(f"#!/bin/sh\n{last_argument}\n")
