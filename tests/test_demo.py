@@ -31,8 +31,8 @@ def test_the_page(checkpoint_dir: Path, two_recordings_dir: Path, capsys: pytest
     for line in (two_recordings_dir / "manifest.jsonl").read_text().splitlines():
         assert json.loads(line)["text"].split()[0] in page
     for condition in ("clean", "noise 5 dB"):
-        for method in ("plain", "plain+LM", "adapted"):
-            shown = [line for line in lines if line.strip().startswith(f"{condition:<12}{method:<9}")]
+        for method in ("plain", "plain+LM", "adapted", "adapted+LM"):
+            shown = [line for line in lines if line.strip().startswith(f"{condition:<12}{method:<11}")]
             assert len(shown) == 2 + 1  # each recording, and the summary
 
 

@@ -27,8 +27,9 @@ if TYPE_CHECKING:
 
 RECORDINGS_DIR = Path(__file__).parents[2] / "examples" / "recordings"
 WIDTH = 100
-METHOD_LABELS = {BASELINE: "plain", "lm": "plain+LM", "ttt": "adapted"}
-BEAM_SIZE = 50
+METHOD_LABELS = {BASELINE: "plain", "lm": "plain+LM", "ttt": "adapted", "ttt_lm": "adapted+LM"}
+WITH_LM = {BASELINE: "lm", "ttt": "ttt_lm"}
+BEAM_SIZE = 250
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -65,13 +66,17 @@ def _page(arguments: argparse.Namespace) -> Iterator[str]:
     from lact_asr_model.inference.transcriber import Transcriber, vocabulary_of
 
     options = make_ttt_options(arguments, model.config)
-    transcribers = {BASELINE: Transcriber(model, processor, device=device)}
+    decoder = None
     try:
         decoder = _beam_search(vocabulary_of(processor), arguments.checkpoint)
-        transcribers["lm"] = Transcriber(model, processor, decoder=decoder, device=device)
     except UserError as error:
         yield f"Without language model: {error}"
-    transcribers["ttt"] = Transcriber(model, processor, ttt_options=options, device=device)
+    transcribers = {}
+    for name, ttt_options in ((BASELINE, None), ("ttt", options)):
+        transcribers[name] = Transcriber(model, processor, ttt_options=ttt_options, device=device)
+        if decoder is not None:
+            with_lm = Transcriber(model, processor, decoder=decoder, ttt_options=ttt_options, device=device)
+            transcribers[WITH_LM[name]] = with_lm
     yield _introduction(len(utterances), options, arguments.snr_db)
 
     records: dict[tuple[str, str], list[Record]] = {}
@@ -82,7 +87,7 @@ def _page(arguments: argparse.Namespace) -> Iterator[str]:
                 records.setdefault((label, record.method), []).append(record)
                 yield _transcript(label, record)
     yield _summary({key: summarize(made, None) for key, made in records.items()})
-    yield _invitation(arguments.checkpoint)
+    yield _invitation(arguments.checkpoint, with_lm=decoder is not None)
 
 
 def _beam_search(vocabulary: list[str], checkpoint: str | None) -> "Decoder":
@@ -96,9 +101,9 @@ def _introduction(num_recordings: int, options: "TTTOptions", snr_db: float) -> 
     steps = "1 step" if options.steps == 1 else f"{options.steps} steps"
     text = (
         f"{num_recordings} recordings, as they are and with noise {snr_db:g} dB below the speech. "
-        f'"plain" is the model as it was trained; "plain+LM" decodes its output with beam search and the bundled '
-        f'language model; "adapted" has first taken {steps} on that very recording ({options.parameters}, loss '
-        f"{options.loss_type}), without its text. WER is the share of wrong words; RTFx is seconds of audio "
+        f'"plain" is the model as it was trained; "adapted" has first taken {steps} on that very recording '
+        f'({options.parameters}, loss {options.loss_type}), without its text; "+LM" decodes the output with beam '
+        "search and the bundled language model. WER is the share of wrong words; RTFx is seconds of audio "
         "recognised per second."
     )
     return "\n" + textwrap.fill(text, WIDTH)
@@ -115,24 +120,27 @@ def _transcript(label: str, record: Record) -> str:
 
 
 def _line(condition: str, method: str, wer: str, text: str) -> str:
-    start = f"    {condition:<12}{method:<9}{wer:>5}  "
+    start = f"    {condition:<12}{method:<11}{wer:>5}  "
     return textwrap.fill(text, WIDTH, initial_indent=start, subsequent_indent=" " * len(start))
 
 
 def _summary(summaries: dict[tuple[str, str], dict[str, Any]]) -> str:
-    lines = ["\nAll recordings together", f"    {'':12}{'':9}{'WER':>7}{'errors / words':>18}{'RTFx':>9}"]
+    lines = ["\nAll recordings together", f"    {'':12}{'':11}{'WER':>7}{'errors / words':>18}{'RTFx':>9}"]
     for (label, method), summary in summaries.items():
         words = summary["words"]
         errors = words["substitutions"] + words["deletions"] + words["insertions"]
         share = f"{errors} / {words['reference_length']}"
         wer, rtfx = summary["wer"], summary["rtfx"]
-        lines.append(f"    {label:<12}{METHOD_LABELS[method]:<9}{wer:>7.1%}{share:>18}{rtfx:>9.1f}")
+        lines.append(f"    {label:<12}{METHOD_LABELS[method]:<11}{wer:>7.1%}{share:>18}{rtfx:>9.1f}")
     return "\n".join(lines)
 
 
-def _invitation(checkpoint: str | None) -> str:
-    option = "" if checkpoint is None else f" --checkpoint {checkpoint}"
+def _invitation(checkpoint: str | None, *, with_lm: bool) -> str:
+    options = "" if checkpoint is None else f" --checkpoint {checkpoint}"
+    options += " --use_ttt"
+    if with_lm:
+        options += f" --beam_size {BEAM_SIZE}"
     return (
         "\nYour own recording (FLAC, WAV, MP3, Ogg or Opus, any sample rate):\n"
-        f"    .venv/bin/lact-asr transcribe{option} --use_ttt FILE"
+        f"    .venv/bin/lact-asr transcribe{options} FILE"
     )

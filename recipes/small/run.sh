@@ -9,7 +9,7 @@
 #     until recipes/small/run.sh DATA_DIR WORK_DIR; do [ $? = 75 ] || break; done
 #
 # UNTIL=prepare or UNTIL=train ends it after these stages. WHISPER_DIR, a model in faster-whisper's format, transcribes
-# DATA_DIR/unlabelled for the training. PYTHON, CONFIG, BATCH_SECONDS and the numbers of steps below can be set, too.
+# DATA_DIR/unlabelled for the training. PYTHON, CONFIG, BATCH_SECONDS, COPIES (of train-mini) and the numbers of steps can be set, too.
 set -euo pipefail
 
 if [ $# -lt 2 ]; then
@@ -19,23 +19,27 @@ fi
 data=$(realpath "$1") work=$(realpath -m "$2") seed=${3:-0}
 cd "$(dirname "$0")/../.."
 python=${PYTHON:-.venv/bin/python}
-real=train-mini+train-mini+train-mini+speechocean762/train.jsonl
-sources=$real+$work/speech/manifest.jsonl
 mkdir -p "$work"
 
 if "$python" -c 'import sys, torch; sys.exit(not torch.cuda.is_available())'; then
     max_minutes=${4:-${MAX_MINUTES:-9}}
     config=${CONFIG:-configs/small_gpu_asr_config.json} batch_seconds=${BATCH_SECONDS:-320}
     encoder_steps=${ENCODER_STEPS:-300} clean_steps=${CLEAN_STEPS:-5000} robust_steps=${ROBUST_STEPS:-4000}
-    adapted_steps=${ADAPTED_STEPS:-400} warmup_steps=300 eval_every=500 num_workers=12
+    adapted_steps=${ADAPTED_STEPS:-400} warmup_steps=300 eval_every=500 num_workers=12 copies=${COPIES:-3}
     for_device=(--mixed_precision --ema_decay 0.999)
 else
     max_minutes=${4:-${MAX_MINUTES:-}}
     config=${CONFIG:-configs/small_asr_config.json} batch_seconds=${BATCH_SECONDS:-40}
     encoder_steps=${ENCODER_STEPS:-300} clean_steps=${CLEAN_STEPS:-1600} robust_steps=${ROBUST_STEPS:-4500}
-    adapted_steps=${ADAPTED_STEPS:-400} warmup_steps=150 eval_every=300 num_workers=1
+    adapted_steps=${ADAPTED_STEPS:-400} warmup_steps=150 eval_every=300 num_workers=1 copies=${COPIES:-14}
     for_device=()
 fi
+
+# what is trained on: train-mini as many times as there are copies, for it is what the model is to be good at
+sources=speechocean762/train.jsonl+$work/speech/manifest.jsonl
+for ((copy = 0; copy < copies; copy++)); do
+    sources=train-mini+$sources
+done
 
 # Ends the script if less than half a minute is left, which saving and validation need.
 stop_if_time_is_up() {
