@@ -9,11 +9,12 @@
 #     until recipes/small/run.sh DATA_DIR WORK_DIR; do [ $? = 75 ] || break; done
 #
 # UNTIL=prepare or UNTIL=train ends it after these stages. WHISPER_DIR, a model in faster-whisper's format, transcribes
-# DATA_DIR/unlabelled for the training. PYTHON, CONFIG, BATCH_SECONDS, COPIES (of train-mini) and the numbers of steps can be set, too.
+# DATA_DIR/unlabelled for the training. PYTHON, CONFIG, BATCH_SECONDS, COPIES (of train-mini) and the numbers of steps
+# can be set, too.
 set -euo pipefail
 
 if [ $# -lt 2 ]; then
-    sed -n '2,12p' "$0" >&2
+    sed -n '2,13p' "$0" >&2
     exit 2
 fi
 data=$(realpath "$1") work=$(realpath -m "$2") seed=${3:-0}
