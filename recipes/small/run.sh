@@ -97,7 +97,7 @@ train() {
             --data_dir "$data" --train_subset "$sources" --val_subset dev-mini --output_dir "$work/$name" \
             --batch_seconds "$batch_seconds" --gradient_accumulation_steps 1 --optimizer muon --peak_lr "$peak_lr" \
             --warmup_steps "$warmup_steps" --max_steps "$steps" --eval_every "$eval_every" --log_every 20 \
-            --num_workers "$num_workers" --seed "$seed" "${for_device[@]}" "${piece[@]}" "$@"
+            --max_audio_samples 400000 --num_workers "$num_workers" --seed "$seed" "${for_device[@]}" "${piece[@]}" "$@"
     done
 }
 
