@@ -32,7 +32,7 @@ else
     max_minutes=${4:-${MAX_MINUTES:-}}
     config=${CONFIG:-configs/small_asr_config.json} batch_seconds=${BATCH_SECONDS:-40}
     encoder_steps=${ENCODER_STEPS:-300} clean_steps=${CLEAN_STEPS:-1600} robust_steps=${ROBUST_STEPS:-4500}
-    adapted_steps=${ADAPTED_STEPS:-400} warmup_steps=150 eval_every=300 num_workers=1 copies=${COPIES:-14}
+    adapted_steps=${ADAPTED_STEPS:-400} warmup_steps=150 eval_every=300 num_workers=1 copies=${COPIES:-10}
     for_device=()
 fi
 
