@@ -4,12 +4,13 @@
 #     benchmarks/ttt_study.sh DATA_DIR NOISE_DIR OUTPUT_DIR [CHECKPOINT [CHECKPOINT_TRAINED_THROUGH]]
 #
 # On UTTERANCES (12) utterances of dev-mini under CONDITIONS, with the noises in NOISE_DIR; nothing here sees a test
-# set. What a study does not vary is as in the model's configuration. Each table goes to OUTPUT_DIR/NAME.md. Interrupt it at any time and start it again: it goes on where it was.
+# set. What a study does not vary is as in the model's configuration. Each table goes to OUTPUT_DIR/NAME.md. Interrupt
+# it at any time and start it again: it goes on where it was.
 # On one CPU core it takes about half an hour.
 set -euo pipefail
 
 if [ $# -lt 3 ]; then
-    sed -n '2,8p' "$0" >&2
+    sed -n '2,9p' "$0" >&2
     exit 2
 fi
 data=$1 noise=$2 output=$3 model=${4:-lact_asr_model/bundled_model} trained_through=${5:-}
