@@ -38,6 +38,8 @@ class HybridASRConfig(PretrainedConfig):
         num_hidden_layers, hidden_size, intermediate_size, num_attn_heads: the usual; any divisor of hidden_size
             with an even quotient is a valid number of heads.
         window_size: frames that one frame attends to, itself included: at most window_size // 2 to either side.
+        rope_theta, partial_rotary_factor: base of the rotary positions, and the share of each head's dimensions that
+            they turn.
         hidden_dropout, attention_dropout, feat_proj_dropout, layerdrop: probabilities.
         gradient_checkpointing is switched on with `model.gradient_checkpointing_enable()`.
     Layer memory (fast weights)
@@ -82,6 +84,7 @@ class HybridASRConfig(PretrainedConfig):
     num_attn_heads: int = 8
     window_size: int = 256
     rope_theta: float = 10000.0
+    partial_rotary_factor: float = 1.0
     hidden_act: str = "gelu"
     hidden_dropout: float = 0.1
     attention_dropout: float = 0.1
@@ -149,6 +152,11 @@ class HybridASRConfig(PretrainedConfig):
         return {name: getattr(cls, name) for name in cls.__annotations__ if name in cls.__dict__}
 
     @property
+    def rotary_size(self) -> int:
+        """Dimensions of each attention head that carry its position, an even number."""
+        return int(self.hidden_size // self.num_attn_heads * self.partial_rotary_factor) // 2 * 2
+
+    @property
     def samples_per_frame(self) -> int:
         """Audio samples from one frame to the next."""
         return self.stem_stride * self.encoder_target_ds_factor
@@ -209,6 +217,8 @@ class HybridASRConfig(PretrainedConfig):
                 self._reject(name, f"a divisor of hidden_size {self.hidden_size}")
         if self.hidden_size // self.num_attn_heads % 2:
             self._reject("num_attn_heads", f"such that hidden_size {self.hidden_size} / num_attn_heads is even (RoPE)")
+        if not 2 <= self.rotary_size <= self.hidden_size // self.num_attn_heads:
+            self._reject("partial_rotary_factor", "at most 1, and enough for two dimensions of each attention head")
         self._validate_conv_layers()
         for name, num_layers in (("ttt_layers", self.num_hidden_layers), ("ttt_conv_layers", len(self.conv_dim))):
             try:
@@ -268,8 +278,8 @@ _KINDS = {int: "a whole number", bool: "true or false", str: "a string"}
 _POSITIVE = (
     *("vocab_size", "sampling_rate", "encoder_target_ds_factor", "num_mel_bins", "num_hidden_layers", "hidden_size"),
     *("intermediate_size", "num_attn_heads", "window_size", "rope_theta", "layer_norm_eps", "initializer_range"),
-    *("num_lact_heads", "lact_hidden_size", "lact_chunk_size", "fast_weight_lr_init", "mask_span_frames"),
-    *("ttt_mask_span_frames", "ttt_temperature"),
+    *("partial_rotary_factor", "num_lact_heads", "lact_hidden_size", "lact_chunk_size", "fast_weight_lr_init"),
+    *("mask_span_frames", "ttt_mask_span_frames", "ttt_temperature"),
 )
 _PROBABILITIES = (
     *("hidden_dropout", "attention_dropout", "feat_proj_dropout", "layerdrop", "mask_prob", "ttt_mask_prob"),

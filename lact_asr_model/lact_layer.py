@@ -27,14 +27,17 @@ def to_unit_length(vectors: Tensor) -> Tensor:
     return vectors * torch.rsqrt(vectors.square().sum(dim=-1, keepdim=True) + _SMALLEST_LENGTH**2)
 
 
-def rotate_by_position(heads: Tensor, theta: float) -> Tensor:
-    """Rotary position embedding (Su et al. 2021, arXiv:2104.09864) on [batch, heads, frames, size], size even."""
+def rotate_by_position(heads: Tensor, theta: float, rotary_size: int) -> Tensor:
+    """Rotary position embedding (Su et al. 2021, arXiv:2104.09864) of the first `rotary_size` (even) of each head's
+    dimensions, in [batch, heads, frames, size]; the others know no position."""
     frames, size = heads.shape[-2:]
-    frequencies = theta ** (-torch.arange(0, size, 2, device=heads.device, dtype=torch.float32) / size)
-    angles = torch.arange(frames, device=heads.device, dtype=torch.float32)[:, None] * frequencies
+    dimensions = torch.arange(0, rotary_size, 2, device=heads.device, dtype=torch.float32)
+    angles = torch.arange(frames, device=heads.device, dtype=torch.float32)[:, None] * theta ** (
+        -dimensions / rotary_size
+    )
     cosine, sine = angles.cos().to(heads.dtype), angles.sin().to(heads.dtype)
-    first, second = heads.chunk(2, dim=-1)
-    return torch.cat([first * cosine - second * sine, second * cosine + first * sine], dim=-1)
+    first, second, others = heads.split([rotary_size // 2, rotary_size // 2, size - rotary_size], dim=-1)
+    return torch.cat([first * cosine - second * sine, second * cosine + first * sine, others], dim=-1)
 
 
 def windowed_attention(
@@ -85,6 +88,7 @@ class WindowedAttention(nn.Module):
         self.num_heads = config.num_attn_heads
         self.radius = config.window_size // 2
         self.rope_theta = config.rope_theta
+        self.rotary_size = config.rotary_size
         self.dropout = config.attention_dropout
         self.q_proj = nn.Linear(config.hidden_size, config.hidden_size)
         self.k_proj = nn.Linear(config.hidden_size, config.hidden_size)
@@ -93,9 +97,11 @@ class WindowedAttention(nn.Module):
 
     def forward(self, hidden: Tensor, frame_mask: Tensor) -> Tensor:
         """hidden [batch, frames, hidden], frame_mask bool [batch, frames], to [batch, frames, hidden]."""
-        queries = rotate_by_position(split_heads(self.q_proj(hidden), self.num_heads), self.rope_theta)
-        keys = rotate_by_position(split_heads(self.k_proj(hidden), self.num_heads), self.rope_theta)
-        values = split_heads(self.v_proj(hidden), self.num_heads)
+        queries, keys, values = (
+            split_heads(projection(hidden), self.num_heads) for projection in (self.q_proj, self.k_proj, self.v_proj)
+        )
+        queries = rotate_by_position(queries, self.rope_theta, self.rotary_size)
+        keys = rotate_by_position(keys, self.rope_theta, self.rotary_size)
         dropout = self.dropout if self.training else 0.0
         return self.out_proj(merge_heads(windowed_attention(queries, keys, values, frame_mask, self.radius, dropout)))
 

@@ -19,7 +19,10 @@ POSITIVE_COUNTS = (
     *("intermediate_size", "num_attn_heads", "window_size", "num_lact_heads", "lact_hidden_size", "lact_chunk_size"),
     *("mask_span_frames", "ttt_mask_span_frames"),
 )
-POSITIVE_NUMBERS = ("rope_theta", "layer_norm_eps", "initializer_range", "fast_weight_lr_init", "ttt_temperature")
+POSITIVE_NUMBERS = (
+    *("rope_theta", "partial_rotary_factor", "layer_norm_eps", "initializer_range", "fast_weight_lr_init"),
+    "ttt_temperature",
+)
 PROBABILITIES = (
     *("hidden_dropout", "attention_dropout", "feat_proj_dropout", "layerdrop", "mask_prob", "ttt_mask_prob"),
 )
@@ -62,6 +65,8 @@ INVALID: list[tuple[str, Any]] = [
     *((name, value) for name, count in LAYER_LISTS.items() for value in (f"{count}", f"0-{count}", f"1,{count + 5}")),
     ("conv_stride", [5, 2, 2, 2, 2, 2, 1]),
     ("num_attn_heads", 7),
+    ("partial_rotary_factor", 0.02),  # not one pair of the 96 dimensions of a head
+    ("partial_rotary_factor", 1.1),
     ("num_lact_heads", 5),
     ("pad_token_id", 30),
     ("wav2vec2_model_name", 3),
@@ -92,6 +97,8 @@ def test_every_documented_choice_is_accepted(name: str, choices: tuple[str, ...]
 def test_boundaries_are_accepted() -> None:
     HybridASRConfig(**dict.fromkeys(PROBABILITIES, 0), **dict.fromkeys(NOT_NEGATIVE_NUMBERS, 0))
     HybridASRConfig(**dict.fromkeys(NOT_NEGATIVE_COUNTS, 0), ttt_layers="0-15", ttt_conv_layers="0,6")
+    assert HybridASRConfig(partial_rotary_factor=0.03).rotary_size == 2
+    assert HybridASRConfig(partial_rotary_factor=1).rotary_size == 96
     HybridASRConfig(num_attn_heads=12, num_lact_heads=1, wav2vec2_model_name=None)
 
 

@@ -45,14 +45,15 @@ def all_real(hidden: Tensor) -> Tensor:
     return torch.ones(hidden.shape[:2], dtype=torch.bool)
 
 
-def rotate(vectors: Tensor, theta: float) -> Tensor:
-    """RoPE as complex multiplication, [frames, size]: components j, j + size/2 turn by position / theta^(2j/size)."""
-    num_frames, size = vectors.shape
-    pairs = torch.complex(vectors[:, : size // 2], vectors[:, size // 2 :])
-    frequencies = torch.tensor([theta ** (-2 * index / size) for index in range(size // 2)], dtype=torch.float64)
-    angles = torch.outer(torch.arange(num_frames, dtype=torch.float64), frequencies)
+def rotate(vectors: Tensor, theta: float, size: int) -> Tensor:
+    """RoPE of the first `size` components as complex multiplication, [frames, components]: components j, j + size/2
+    turn by position / theta^(2j/size)."""
+    half = size // 2
+    pairs = torch.complex(vectors[:, :half], vectors[:, half:size])
+    frequencies = torch.tensor([theta ** (-2 * index / size) for index in range(half)], dtype=torch.float64)
+    angles = torch.outer(torch.arange(len(vectors), dtype=torch.float64), frequencies)
     rotated = pairs * torch.polar(torch.ones_like(angles), angles)
-    return torch.cat([rotated.real, rotated.imag], dim=-1)
+    return torch.cat([rotated.real, rotated.imag, vectors[:, size:]], dim=-1)
 
 
 def dense_attention(
@@ -61,6 +62,7 @@ def dense_attention(
     """One utterance, one head at a time, with an explicit [frames, frames] table of who may see whom."""
     num_heads, radius = layer_config.num_attn_heads, layer_config.window_size // 2
     size = HIDDEN // num_heads
+    num_turned = math.floor(size * layer_config.partial_rotary_factor / 2) * 2
     outputs = []
     for utterance, real in zip(hidden, frame_mask.tolist(), strict=True):
         positions = range(len(utterance))
@@ -68,8 +70,10 @@ def dense_attention(
         heads = []
         for head in range(num_heads):
             part = slice(head * size, (head + 1) * size)
-            queries = rotate(attention.q_proj(utterance)[:, part], layer_config.rope_theta)
-            keys = rotate(attention.k_proj(utterance)[:, part], layer_config.rope_theta)
+            queries, keys = (
+                rotate(projection(utterance)[:, part], layer_config.rope_theta, num_turned)
+                for projection in (attention.q_proj, attention.k_proj)
+            )
             scores = (queries @ keys.T / math.sqrt(size)).masked_fill(~visible, -math.inf)
             heads.append(torch.softmax(scores, dim=-1) @ attention.v_proj(utterance)[:, part])
         outputs.append(attention.out_proj(torch.cat(heads, dim=-1)))
@@ -77,9 +81,9 @@ def dense_attention(
 
 
 class TestWindowedAttention:
-    @pytest.mark.parametrize("window_size", [1, 2, 7, 8])
-    def test_equals_dense_attention_at_every_length(self, window_size: int) -> None:
-        layer_config = config(window_size=window_size)
+    @pytest.mark.parametrize(("window_size", "rotary_factor"), [(1, 1.0), (2, 0.9), (7, 1.0), (8, 0.5), (8, 0.25)])
+    def test_equals_dense_attention_at_every_length(self, window_size: int, rotary_factor: float) -> None:
+        layer_config = config(window_size=window_size, partial_rotary_factor=rotary_factor)
         attention = build(WindowedAttention, layer_config)
         with torch.no_grad():
             for num_frames in range(1, 3 * window_size + 3):
