@@ -3,36 +3,38 @@
 #
 #     recipes/small/run.sh DATA_DIR WORK_DIR [SEED [MAX_MINUTES]]
 #
-# DATA_DIR and where its parts come from: recipes/small/README.md. A GPU gets a larger model and more data a step than
-# a CPU. With MAX_MINUTES (9 on a GPU, no limit on a CPU) it saves its state after that time and exits with status 75:
+# DATA_DIR and where its parts come from: recipes/small/README.md. A GPU gets more data a step and more steps than a
+# CPU. With MAX_MINUTES (9 on a GPU, no limit on a CPU) it saves its state after that time and exits with status 75:
 #
 #     until recipes/small/run.sh DATA_DIR WORK_DIR; do [ $? = 75 ] || break; done
 #
-# UNTIL=prepare or UNTIL=train ends it after these stages. WHISPER_DIR, a model in faster-whisper's format, transcribes
-# DATA_DIR/unlabelled for the training. PYTHON, CONFIG, BATCH_SECONDS, COPIES (of train-mini) and the numbers of steps
-# can be set, too.
+# MOONSHINE is the checkpoint that the stack starts from, a folder or a hub id (UsefulSensors/moonshine-tiny).
+# WHISPER_DIR, a model in faster-whisper's format, transcribes DATA_DIR/unlabelled for the training. UNTIL=prepare or
+# UNTIL=train ends it after these stages. PYTHON, CONFIG, BATCH_SECONDS, COPIES (of train-mini) and the numbers of
+# steps can be set, too; ADAPTED_STEPS adds a stage through the adaptation.
 set -euo pipefail
 
 if [ $# -lt 2 ]; then
-    sed -n '2,13p' "$0" >&2
+    sed -n '2,14p' "$0" >&2
     exit 2
 fi
 data=$(realpath "$1") work=$(realpath -m "$2") seed=${3:-0}
+moonshine=${MOONSHINE:-UsefulSensors/moonshine-tiny}
+[ ! -d "$moonshine" ] || moonshine=$(realpath "$moonshine")
 cd "$(dirname "$0")/../.."
 python=${PYTHON:-.venv/bin/python}
 mkdir -p "$work"
 
+config=${CONFIG:-configs/small_asr_config.json} adapted_steps=${ADAPTED_STEPS:-0}
 if "$python" -c 'import sys, torch; sys.exit(not torch.cuda.is_available())'; then
     max_minutes=${4:-${MAX_MINUTES:-9}}
-    config=${CONFIG:-configs/small_gpu_asr_config.json} batch_seconds=${BATCH_SECONDS:-320}
-    encoder_steps=${ENCODER_STEPS:-300} clean_steps=${CLEAN_STEPS:-5000} robust_steps=${ROBUST_STEPS:-4000}
-    adapted_steps=${ADAPTED_STEPS:-400} warmup_steps=300 eval_every=500 num_workers=12 copies=${COPIES:-3}
+    encoder_steps=${ENCODER_STEPS:-2000} stack_steps=${STACK_STEPS:-1000} robust_steps=${ROBUST_STEPS:-5000}
+    batch_seconds=${BATCH_SECONDS:-240} warmup_steps=300 eval_every=500 num_workers=12 copies=${COPIES:-3}
     for_device=(--mixed_precision --ema_decay 0.999)
 else
     max_minutes=${4:-${MAX_MINUTES:-}}
-    config=${CONFIG:-configs/small_asr_config.json} batch_seconds=${BATCH_SECONDS:-40}
-    encoder_steps=${ENCODER_STEPS:-300} clean_steps=${CLEAN_STEPS:-1600} robust_steps=${ROBUST_STEPS:-4500}
-    adapted_steps=${ADAPTED_STEPS:-400} warmup_steps=150 eval_every=300 num_workers=1 copies=${COPIES:-10}
+    encoder_steps=${ENCODER_STEPS:-1200} stack_steps=${STACK_STEPS:-300} robust_steps=${ROBUST_STEPS:-1200}
+    batch_seconds=${BATCH_SECONDS:-48} warmup_steps=60 eval_every=300 num_workers=1 copies=${COPIES:-10}
     for_device=()
 fi
 
@@ -80,8 +82,8 @@ fi
 # pre-train
 if [ ! -d "$work/encoder" ]; then
     "$python" -m lact_asr_model.training.pretrain_encoder --config_path "$config" --data_dir "$data" \
-        --train_subset "$sources" --output_dir "$work/encoder" --max_steps "$encoder_steps" --batch_seconds 60 \
-        --num_workers "$num_workers" --seed "$seed"
+        --train_subset "$sources" --output_dir "$work/encoder" --moonshine "$moonshine" --batch_seconds 40 \
+        --max_steps "$encoder_steps" --stack_steps "$stack_steps" --num_workers "$num_workers" --seed "$seed"
 fi
 
 # train NAME FROM STEPS PEAK_LR WARMUP_STEPS SEED [MORE FLAGS]
@@ -97,16 +99,18 @@ train() {
             --data_dir "$data" --train_subset "$sources" --val_subset dev-mini --output_dir "$work/$name" \
             --batch_seconds "$batch_seconds" --gradient_accumulation_steps 1 --optimizer muon --peak_lr "$peak_lr" \
             --warmup_steps "$warmup_steps" --max_steps "$steps" --eval_every "$eval_every" --log_every 20 \
-            --max_audio_samples 400000 --num_workers "$num_workers" --seed "$seed" "${for_device[@]}" "${piece[@]}" "$@"
+            --max_audio_samples 400000 --num_workers "$num_workers" --seed "$seed" --augment --noise_dir "$work/noise" \
+            --impulse_response_dir "$data/rir" "${for_device[@]}" "${piece[@]}" "$@"
     done
 }
 
-# train: clean speech first, then noise, rooms and speeds on other batches, then through the adaptation
-augmentation=(--augment --noise_dir "$work/noise" --impulse_response_dir "$data/rir")
-train clean "$work/encoder" "$clean_steps" 2e-3 "$warmup_steps" "$seed"
-train robust "$work/clean/best_model" "$robust_steps" 8e-4 60 $((seed + 1)) "${augmentation[@]}"
-train adapted "$work/robust/best_model" "$adapted_steps" 3e-4 20 $((seed + 2)) "${augmentation[@]}" \
-    --enable_ttt --ttt_share 0.5
+# train: with noise, rooms and speeds; then, if asked to, through the adaptation
+train robust "$work/encoder" "$robust_steps" 5e-4 "$warmup_steps" "$seed"
+trained=robust
+if ((adapted_steps)); then
+    train adapted "$work/robust/best_model" "$adapted_steps" 1e-4 20 $((seed + 1)) --enable_ttt --ttt_share 0.5
+    trained=adapted
+fi
 [ "${UNTIL:-}" != train ] || exit 0
 
 # evaluate NAME SUBSET CONDITIONS [MORE FLAGS]
@@ -114,7 +118,7 @@ evaluate() {
     local name=$1 subset=$2 conditions=$3
     shift 3
     stop_if_time_is_up
-    "$python" -m lact_asr_model.cli evaluate --checkpoint "$work/adapted/best_model" --data_dir "$data" \
+    "$python" -m lact_asr_model.cli evaluate --checkpoint "$work/$trained/best_model" --data_dir "$data" \
         --subset "$subset" --conditions "$conditions" --noise_dir "$data/noise/rain" --seed "$seed" \
         --output_dir "$work/results/$name" "$@"
 }
@@ -125,6 +129,6 @@ evaluate speechocean762-test "$work/speechocean762/adults.jsonl" clean \
     --extra_subsets "children=$work/speechocean762/children.jsonl"
 
 # package
-"$python" recipes/small/package_model.py "$work/adapted/best_model" "$work"/{clean,robust,adapted} \
+"$python" recipes/small/package_model.py "$work/$trained/best_model" "$work/robust" \
     --results "$work"/results/{dev-mini,test-mini,speechocean762-test} --output_dir "$work/bundled_model"
 "$python" -m lact_asr_model.cli tune-lm --checkpoint "$work/bundled_model" --data_dir "$data" --subset dev-mini

@@ -27,7 +27,7 @@ case "$*" in
 esac
 """
 ALL_STAGES = [
-    *("synthesize_speech", "pretrain_encoder", "clean", "robust", "adapted", "dev-mini", "test-mini"),
+    *("synthesize_speech", "pretrain_encoder", "robust", "dev-mini", "test-mini"),
     *("split_by_age", "speechocean762-test", "package_model", "tune-lm"),
 ]
 
@@ -49,7 +49,7 @@ def run(tmp_path: Path, log: Path) -> Run:
         (tmp_path / "data" / "noise" / noise).mkdir(parents=True)
 
     def run_recipe(*arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
-        unset = {"CONFIG", "MAX_MINUTES", "UNTIL", "WHISPER_DIR", "HAS_GPU"}
+        unset = {"CONFIG", "MAX_MINUTES", "UNTIL", "WHISPER_DIR", "HAS_GPU", "MOONSHINE", "ADAPTED_STEPS"}
         inherited = {name: value for name, value in os.environ.items() if name not in unset}
         environment = {**inherited, "PYTHON": str(python), **variables}
         command = [RECIPE, tmp_path / "data", tmp_path / "work", *arguments]
@@ -65,7 +65,7 @@ def stages(log: Path) -> list[str]:
         words = command.split()
         output = Path(words[words.index("--output_dir") + 1]).name if "--output_dir" in words else ""
         program = " ".join(words[1:3]) if words[0] == "-m" else words[0]
-        found.append(output if output in ALL_STAGES else next(stage for stage in ALL_STAGES if stage in program))
+        found.append(output if output in {*ALL_STAGES, "adapted"} else next(stage for stage in ALL_STAGES if stage in program))
     return found
 
 
@@ -75,12 +75,12 @@ def test_stages_in_order_on_a_cpu(run: Run, log: Path, tmp_path: Path) -> None:
     assert stages(log) == ALL_STAGES
     assert "unlabelled speech: left out, as WHISPER_DIR names no model" in finished.stdout
     commands = log.read_text().splitlines()
-    trainings = [command for command in commands if "train_hybrid_asr" in command]
-    assert all("configs/small_asr_config.json" in command for command in trainings)
-    assert not any("--max_minutes" in command or "--mixed_precision" in command for command in trainings)
-    assert ["--enable_ttt" in command for command in trainings] == [False, False, True]
-    assert ["--augment" in command for command in trainings] == [False, True, True]
-    assert f"--init_from {tmp_path}/work/robust/best_model" in trainings[2]
+    assert "--moonshine UsefulSensors/moonshine-tiny " in commands[1]
+    (training,) = [command for command in commands if "train_hybrid_asr" in command]
+    assert "configs/small_asr_config.json" in training
+    assert "--augment" in training
+    assert f"--init_from {tmp_path}/work/encoder" in training
+    assert not any(flag in training for flag in ("--max_minutes", "--mixed_precision", "--enable_ttt"))
     assert not (tmp_path / "work" / "noise" / "rain").exists()  # held out
 
 
@@ -88,26 +88,35 @@ def test_what_is_done_is_not_done_again(run: Run, log: Path) -> None:
     run(UNTIL="prepare")
     assert stages(log) == ["synthesize_speech"]
     run(UNTIL="train")
-    assert stages(log) == ["synthesize_speech", "pretrain_encoder", "clean", "robust", "adapted"]
+    assert stages(log) == ["synthesize_speech", "pretrain_encoder", "robust"]
     run()
     assert stages(log) == ALL_STAGES
 
 
-def test_a_gpu_trains_the_larger_model_in_pieces(run: Run, log: Path, tmp_path: Path) -> None:
+def test_a_stage_through_the_adaptation_if_asked_for(run: Run, log: Path, tmp_path: Path) -> None:
+    (tmp_path / "moonshine").mkdir()
+    run(ADAPTED_STEPS="5", MOONSHINE=str(tmp_path / "moonshine"))
+    assert stages(log) == [*ALL_STAGES[:3], "adapted", *ALL_STAGES[3:]]
+    commands = log.read_text().splitlines()
+    assert f"--moonshine {tmp_path}/moonshine " in commands[1]
+    assert f"--init_from {tmp_path}/work/robust/best_model" in commands[3] and "--enable_ttt" in commands[3]
+    evaluations = [command for command in commands if " evaluate " in command]
+    assert all(f"--checkpoint {tmp_path}/work/adapted/best_model" in command for command in evaluations)
+
+
+def test_a_gpu_trains_in_pieces(run: Run, log: Path, tmp_path: Path) -> None:
     paused = run("7", "0", HAS_GPU="1")
     assert paused.returncode == 75
     assert stages(log) == ["synthesize_speech", "pretrain_encoder"]
 
-    (tmp_path / "work" / "clean").mkdir()
-    (tmp_path / "work" / "clean" / "results.json").write_text('{"stop_reason": "max_minutes", "step": 2}\n')
+    (tmp_path / "work" / "robust").mkdir()
+    (tmp_path / "work" / "robust" / "results.json").write_text('{"stop_reason": "max_minutes", "step": 2}\n')
     assert run("7", HAS_GPU="1").returncode == 0
     assert stages(log) == ALL_STAGES
-    trainings = [command.split() for command in log.read_text().splitlines() if "train_hybrid_asr" in command]
-    for words in trainings:
-        assert "--resume" in words and "--mixed_precision" in words
-        assert "configs/small_gpu_asr_config.json" in words
-        assert 8 < float(words[words.index("--max_minutes") + 1]) < 9
-    assert [words[words.index("--seed") + 1] for words in trainings] == ["7", "8", "9"]
+    (words,) = [command.split() for command in log.read_text().splitlines() if "train_hybrid_asr" in command]
+    assert "--resume" in words and "--mixed_precision" in words
+    assert 8 < float(words[words.index("--max_minutes") + 1]) < 9
+    assert words[words.index("--seed") + 1] == "7"
 
 
 def test_transcripts_of_unlabelled_speech_are_trained_on(run: Run, log: Path, tmp_path: Path) -> None:
