@@ -5,16 +5,15 @@ encoder and a linear layer behind it predict the log-mel front end's output for 
 minutes and no transcripts; the linear layer is then thrown away.
 
 With a Moonshine checkpoint, the stack is taken from there, and the conv encoder and its projection learn to imitate
-Moonshine's own conv stem; after that, to make the stack answer as it answers the stem. Full-size models start from
-wav2vec2 weights instead.
+Moonshine's own conv stem. Full-size models start from wav2vec2 weights instead.
 """
 
 import argparse
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from lact_asr_model.checkpoint_io import save_pretrained_folder
 from lact_asr_model.configuration_hybrid_asr import HybridASRConfig
@@ -30,54 +29,32 @@ from lact_asr_model.training.loading import Batch, make_loader, model_inputs, re
 from lact_asr_model.training.moonshine import MoonshineStem, copy_stack, load_moonshine_encoder
 from lact_asr_model.wav2vec2_encoder import LogMelEncoder
 
-Loss = Callable[[Tensor, Tensor], Tensor]
-
-
-def relative_error(predicted: Tensor, target: Tensor) -> Tensor:
-    """Mean squared error of [frames, size], relative to the target's variance over the frames: 1 for a guess of the
-    mean, 0 for a perfect imitation."""
-    return (predicted - target).square().mean() / target.var(dim=0).mean()
-
-
-def imitation_loss(
-    model: HybridASRForCTC, regression: nn.Module, target_encoder: nn.Module, *, through_stack: bool = False
-) -> Loss:
-    """The loss of samples [batch, samples] and lengths [batch] that `pretrain_encoder` lowers.
-
-    Args:
-        model: its encoder is taught.
-        regression: from the encoder's frames to the target's size.
-        target_encoder: from samples and lengths to [batch, frames, size].
-        through_stack: add the error behind the stack of `model`, which is fed with the imitation and with the target.
-    """
-
-    def loss(input_values: Tensor, lengths: Tensor) -> Tensor:
-        imitated = regression(model.encoder(input_values, lengths))
-        real = length_mask(model.config.num_frames(lengths), imitated.shape[1])
-        with torch.no_grad():
-            target = target_encoder(input_values, lengths)
-        error = relative_error(imitated[real], target[real])
-        if through_stack:
-            with torch.no_grad():
-                answer = model.run_stack(target, real)
-            error = error + relative_error(model.run_stack(imitated, real)[real], answer[real])
-        return error
-
-    return loss
-
 
 def pretrain_encoder(
-    parameters: Sequence[nn.Parameter],
-    loss: Loss,
+    model: HybridASRForCTC,
+    regression: nn.Module,
+    target_encoder: nn.Module,
     loader: Iterable[Batch],
     sampler: BucketBatchSampler,
     max_steps: int,
     peak_lr: float,
 ) -> list[float]:
-    """Train `parameters` in place for `max_steps` batches (0: not at all); returns the loss of every step."""
-    if max_steps == 0:
-        return []
-    device = parameters[0].device
+    """Train `model.encoder` and `regression` behind it in place, for `max_steps` batches.
+
+    Args:
+        model: a model whose encoder is to learn.
+        regression: from the encoder's frames to the target's size.
+        target_encoder: from samples [batch, samples] and lengths [batch] to [batch, frames, size].
+        loader, sampler: give the batches, epoch by epoch.
+        max_steps: number of batches.
+        peak_lr: AdamW's learning rate after the first tenth.
+
+    Returns:
+        The loss of every step: the mean squared error over real frames relative to the target's variance, 1 for a
+        guess of the mean and 0 for a perfect imitation.
+    """
+    device = next(model.parameters()).device
+    parameters = [*model.encoder.parameters(), *regression.parameters()]
     optimizer = torch.optim.AdamW(parameters, lr=peak_lr, weight_decay=0.0)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, peak_lr, total_steps=max_steps, pct_start=0.1)
     losses: list[float] = []
@@ -86,13 +63,18 @@ def pretrain_encoder(
         sampler.set_epoch(epoch)
         for batch in read_batches(loader):
             inputs = model_inputs(batch, device)
-            step_loss = loss(inputs["input_values"], inputs["attention_mask"].sum(-1))
+            lengths = inputs["attention_mask"].sum(-1)
+            predicted = regression(model.encoder(inputs["input_values"], lengths))
+            real = length_mask(model.config.num_frames(lengths), predicted.shape[1])
+            with torch.no_grad():
+                target = target_encoder(inputs["input_values"], lengths)[real]
+            loss = (predicted[real] - target).square().mean() / target.var(dim=0).mean()
             optimizer.zero_grad()
-            step_loss.backward()
+            loss.backward()
             nn.utils.clip_grad_norm_(parameters, 1.0)
             optimizer.step()
             schedule.step()
-            losses.append(step_loss.item())
+            losses.append(loss.item())
             if len(losses) % 50 == 0 or len(losses) == max_steps:
                 recent = losses[-50:]
                 print(f"step {len(losses)} of {max_steps}: loss {sum(recent) / len(recent):.4f}", flush=True)
@@ -111,9 +93,6 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--output_dir", type=Path, required=True, help="gets a checkpoint for train --init_from")
     parser.add_argument("--moonshine", help="Moonshine checkpoint to take the stack from, a hub id or a folder")
     parser.add_argument("--max_steps", type=int, default=400)
-    parser.add_argument(
-        "--stack_steps", type=int, default=0, help="steps after these that compare what the stack answers, too"
-    )
     parser.add_argument("--batch_seconds", type=float, default=80.0)
     parser.add_argument("--peak_lr", type=float, default=2e-3)
     parser.add_argument("--num_workers", type=int, default=2)
@@ -143,14 +122,7 @@ def _pretrain(arguments: argparse.Namespace) -> None:
     sampler = BucketBatchSampler(durations, batch_seconds=arguments.batch_seconds, seed=arguments.seed)
     collator = CTCCollator(processor.feature_extractor)
     loader = make_loader(UtteranceDataset(utterances, None), sampler, collator, arguments.num_workers, device)
-    model.requires_grad_(False)
-    parameters = [*model.encoder.parameters(), *regression.parameters()]
-    for parameter in parameters:
-        parameter.requires_grad_(True)
-    for through_stack, max_steps in ((False, arguments.max_steps), (True, arguments.stack_steps)):
-        loss = imitation_loss(model, regression, target_encoder, through_stack=through_stack)
-        peak_lr = arguments.peak_lr / (4 if through_stack else 1)
-        pretrain_encoder(parameters, loss, loader, sampler, max_steps, peak_lr)
+    pretrain_encoder(model, regression, target_encoder, loader, sampler, arguments.max_steps, arguments.peak_lr)
     save_pretrained_folder(arguments.output_dir, model, processor)
 
 

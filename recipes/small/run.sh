@@ -28,12 +28,12 @@ mkdir -p "$work"
 config=${CONFIG:-configs/small_asr_config.json} adapted_steps=${ADAPTED_STEPS:-0}
 if "$python" -c 'import sys, torch; sys.exit(not torch.cuda.is_available())'; then
     max_minutes=${4:-${MAX_MINUTES:-9}}
-    encoder_steps=${ENCODER_STEPS:-2000} stack_steps=${STACK_STEPS:-1000} robust_steps=${ROBUST_STEPS:-5000}
+    encoder_steps=${ENCODER_STEPS:-3000} robust_steps=${ROBUST_STEPS:-5000}
     batch_seconds=${BATCH_SECONDS:-240} warmup_steps=300 eval_every=500 num_workers=12 copies=${COPIES:-3}
     for_device=(--mixed_precision --ema_decay 0.999)
 else
     max_minutes=${4:-${MAX_MINUTES:-}}
-    encoder_steps=${ENCODER_STEPS:-1200} stack_steps=${STACK_STEPS:-300} robust_steps=${ROBUST_STEPS:-1200}
+    encoder_steps=${ENCODER_STEPS:-1200} robust_steps=${ROBUST_STEPS:-1300}
     batch_seconds=${BATCH_SECONDS:-48} warmup_steps=60 eval_every=300 num_workers=1 copies=${COPIES:-10}
     for_device=()
 fi
@@ -83,7 +83,7 @@ fi
 if [ ! -d "$work/encoder" ]; then
     "$python" -m lact_asr_model.training.pretrain_encoder --config_path "$config" --data_dir "$data" \
         --train_subset "$sources" --output_dir "$work/encoder" --moonshine "$moonshine" --batch_seconds 40 \
-        --max_steps "$encoder_steps" --stack_steps "$stack_steps" --num_workers "$num_workers" --seed "$seed"
+        --max_steps "$encoder_steps" --num_workers "$num_workers" --seed "$seed"
 fi
 
 # train NAME FROM STEPS PEAK_LR WARMUP_STEPS SEED [MORE FLAGS]

@@ -1,5 +1,6 @@
 """A start from Moonshine, checked against the model of `transformers` with random weights."""
 
+import json
 from pathlib import Path
 
 import pytest
@@ -7,10 +8,12 @@ import torch
 from torch import Tensor
 from transformers import MoonshineConfig, MoonshineModel, Wav2Vec2Config, Wav2Vec2Model
 
+from lact_asr_model.checkpoint_io import load_checkpoint
 from lact_asr_model.configuration_hybrid_asr import HybridASRConfig
 from lact_asr_model.errors import UserError
 from lact_asr_model.modeling_hybrid_asr import HybridASRForCTC
 from lact_asr_model.training.moonshine import SPEECH_AMPLITUDE, MoonshineStem, copy_stack, load_moonshine_encoder
+from lact_asr_model.training.pretrain_encoder import main as pretrain_encoder
 
 SIZES = {
     "hidden_size": 48, "intermediate_size": 56, "num_hidden_layers": 2, "num_attn_heads": 4, "window_size": 256,
@@ -106,3 +109,24 @@ def test_a_checkpoint_of_another_kind_and_none_are_errors(tmp_path: Path) -> Non
         load_moonshine_encoder(str(tmp_path / "wav2vec2"))
     with pytest.raises(UserError, match="cannot be loaded"):
         load_moonshine_encoder(str(tmp_path / "nothing"))
+
+
+def test_the_encoder_learns_to_imitate_the_stem_and_the_stack_stays(
+    moonshine_dir: Path, librispeech_dir: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config_path = tmp_path / "config.json"
+    config_path.write_text(json.dumps({**SIZES, "wav2vec2_model_name": None}))
+    options = {
+        "config_path": config_path, "data_dir": librispeech_dir, "train_subset": "train-tiny",
+        "output_dir": tmp_path / "model", "moonshine": moonshine_dir, "max_steps": 200, "peak_lr": 1e-2,
+        "batch_seconds": 2, "num_workers": 0,
+    }  # fmt: skip
+    pretrain_encoder([text for name, value in options.items() for text in (f"--{name}", str(value))])
+    losses = [float(line.split()[-1]) for line in capsys.readouterr().out.splitlines() if line.startswith("step")]
+    assert losses[-1] < 0.97 < losses[0]  # 1 is the loss of a guess of the mean; random filters are hard to imitate
+
+    model, _ = load_checkpoint(tmp_path / "model")
+    encoder, fresh = load_moonshine_encoder(str(moonshine_dir)), model_of(vocab_size=model.config.vocab_size)
+    copy_stack(encoder, fresh)
+    for name in ("layers.1.attention.q_proj.weight", "layers.0.feed_forward.2.bias", "final_norm.weight"):
+        assert torch.equal(model.state_dict()[name], fresh.state_dict()[name]), name
