@@ -49,17 +49,20 @@ def save_pretrained_folder(
     *,
     model_card: str | None = None,
     max_shard_size: str = "50GB",
+    dtype: torch.dtype | None = None,
 ) -> None:
     """Write a Hugging Face folder (and `README.md`, if a card is given) that takes the place of `folder` as a whole.
 
-    The files are complete in a folder beside it before the first is renamed. A kill between the two renames leaves the
-    old one as FOLDER.previous, where `load_checkpoint` finds it.
+    `dtype` is that of the weights on the disk (None: the model's own); they are loaded as float32 all the same. The
+    files are complete in a folder beside it before the first is renamed. A kill between the two renames leaves the old
+    one as FOLDER.previous, where `load_checkpoint` finds it.
     """
     folder = Path(folder)
     partial, previous = _sibling(folder, "partial"), _sibling(folder, "previous")
     shutil.rmtree(partial, ignore_errors=True)
     with _without_progress_bar():
-        model.save_pretrained(partial, max_shard_size=max_shard_size)
+        stored = {name: tensor.to(dtype or tensor.dtype) for name, tensor in model.state_dict().items()}
+        model.save_pretrained(partial, state_dict=stored, max_shard_size=max_shard_size)
     processor.save_pretrained(partial)
     if model_card is not None:
         (partial / "README.md").write_text(model_card, encoding="utf-8")

@@ -151,7 +151,7 @@ class HybridASRForCTC(PreTrainedModel):
 
         loss = ctc_loss = masked_prediction_loss = None
         if labels is not None:
-            loss = ctc_loss = self._ctc_loss(logits, frame_mask, labels)
+            loss = ctc_loss = self.ctc_loss(logits, frame_mask, labels)
         if span_mask is not None:
             per_utterance = self.masked_prediction_loss(hidden, features, span_mask)
             masked_prediction_loss = per_utterance.mean()
@@ -350,7 +350,7 @@ class HybridASRForCTC(PreTrainedModel):
         )
         return spans.to(frame_mask.device)
 
-    def _ctc_loss(self, logits: Tensor, frame_mask: Tensor, labels: Tensor) -> Tensor:
+    def ctc_loss(self, logits: Tensor, frame_mask: Tensor, labels: Tensor) -> Tensor:
         """CTC loss per target character, mean over the batch; 0 where the audio is too short for any frame."""
         if logits.shape[1] == 0:
             return logits.sum()

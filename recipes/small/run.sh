@@ -33,7 +33,7 @@ if "$python" -c 'import sys, torch; sys.exit(not torch.cuda.is_available())'; th
     for_device=(--mixed_precision --ema_decay 0.999)
 else
     max_minutes=${4:-${MAX_MINUTES:-}}
-    encoder_steps=${ENCODER_STEPS:-1200} robust_steps=${ROBUST_STEPS:-1300}
+    encoder_steps=${ENCODER_STEPS:-1200} robust_steps=${ROBUST_STEPS:-1150}
     batch_seconds=${BATCH_SECONDS:-48} warmup_steps=60 eval_every=300 num_workers=1 copies=${COPIES:-10}
     for_device=()
 fi
@@ -86,6 +86,12 @@ if [ ! -d "$work/encoder" ]; then
         --max_steps "$encoder_steps" --num_workers "$num_workers" --seed "$seed"
 fi
 
+# fit the head
+if [ ! -d "$work/head" ]; then
+    "$python" -m lact_asr_model.training.fit_head --init_from "$work/encoder" --data_dir "$data" \
+        --train_subset train-mini --output_dir "$work/head" --num_workers "$num_workers"
+fi
+
 # train NAME FROM STEPS PEAK_LR WARMUP_STEPS SEED [MORE FLAGS]
 train() {
     local name=$1 from=$2 steps=$3 peak_lr=$4 warmup_steps=$5 seed=$6
@@ -105,7 +111,7 @@ train() {
 }
 
 # train: with noise, rooms and speeds; then, if asked to, through the adaptation
-train robust "$work/encoder" "$robust_steps" 5e-4 "$warmup_steps" "$seed"
+train robust "$work/head" "$robust_steps" 4e-4 "$warmup_steps" "$seed"
 trained=robust
 if ((adapted_steps)); then
     train adapted "$work/robust/best_model" "$adapted_steps" 1e-4 20 $((seed + 1)) --enable_ttt --ttt_share 0.5

@@ -19,7 +19,7 @@ echo "$@" >>"{log}"
 flag() {{ while [ "$1" != "$name" ]; do shift; done; echo "$2"; }}
 name=--output_dir
 case "$*" in
-*pretrain_encoder*) mkdir -p "$(flag "$@")" ;;
+*pretrain_encoder* | *fit_head*) mkdir -p "$(flag "$@")" ;;
 *train_hybrid_asr*)
     mkdir -p "$(flag "$@")"
     echo '{{"stop_reason": "max_steps", "step": 3}}' >"$(flag "$@")/results.json"
@@ -27,7 +27,7 @@ case "$*" in
 esac
 """
 ALL_STAGES = [
-    *("synthesize_speech", "pretrain_encoder", "robust", "dev-mini", "test-mini"),
+    *("synthesize_speech", "pretrain_encoder", "fit_head", "robust", "dev-mini", "test-mini"),
     *("split_by_age", "speechocean762-test", "package_model", "tune-lm"),
 ]
 
@@ -81,7 +81,7 @@ def test_stages_in_order_on_a_cpu(run: Run, log: Path, tmp_path: Path) -> None:
     (training,) = [command for command in commands if "train_hybrid_asr" in command]
     assert "configs/small_asr_config.json" in training
     assert "--augment" in training
-    assert f"--init_from {tmp_path}/work/encoder" in training
+    assert f"--init_from {tmp_path}/work/head" in training
     assert not any(flag in training for flag in ("--max_minutes", "--mixed_precision", "--enable_ttt"))
     assert not (tmp_path / "work" / "noise" / "rain").exists()  # held out
 
@@ -90,7 +90,7 @@ def test_what_is_done_is_not_done_again(run: Run, log: Path) -> None:
     run(UNTIL="prepare")
     assert stages(log) == ["synthesize_speech"]
     run(UNTIL="train")
-    assert stages(log) == ["synthesize_speech", "pretrain_encoder", "robust"]
+    assert stages(log) == ["synthesize_speech", "pretrain_encoder", "fit_head", "robust"]
     run()
     assert stages(log) == ALL_STAGES
 
@@ -98,10 +98,10 @@ def test_what_is_done_is_not_done_again(run: Run, log: Path) -> None:
 def test_a_stage_through_the_adaptation_if_asked_for(run: Run, log: Path, tmp_path: Path) -> None:
     (tmp_path / "moonshine").mkdir()
     run(ADAPTED_STEPS="5", MOONSHINE=str(tmp_path / "moonshine"))
-    assert stages(log) == [*ALL_STAGES[:3], "adapted", *ALL_STAGES[3:]]
+    assert stages(log) == [*ALL_STAGES[:4], "adapted", *ALL_STAGES[4:]]
     commands = log.read_text().splitlines()
     assert f"--moonshine {tmp_path}/moonshine " in commands[1]
-    assert f"--init_from {tmp_path}/work/robust/best_model" in commands[3] and "--enable_ttt" in commands[3]
+    assert f"--init_from {tmp_path}/work/robust/best_model" in commands[4] and "--enable_ttt" in commands[4]
     evaluations = [command for command in commands if " evaluate " in command]
     assert all(f"--checkpoint {tmp_path}/work/adapted/best_model" in command for command in evaluations)
 
@@ -109,7 +109,7 @@ def test_a_stage_through_the_adaptation_if_asked_for(run: Run, log: Path, tmp_pa
 def test_a_gpu_trains_in_pieces(run: Run, log: Path, tmp_path: Path) -> None:
     paused = run("7", "0", HAS_GPU="1")
     assert paused.returncode == 75
-    assert stages(log) == ["synthesize_speech", "pretrain_encoder"]
+    assert stages(log) == ["synthesize_speech", "pretrain_encoder", "fit_head"]
 
     (tmp_path / "work" / "robust").mkdir()
     (tmp_path / "work" / "robust" / "results.json").write_text('{"stop_reason": "max_minutes", "step": 2}\n')
