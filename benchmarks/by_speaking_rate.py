@@ -11,7 +11,9 @@ import json
 from collections import defaultdict
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
+from lact_asr_model.errors import UserError, one_line_errors
 from lact_asr_model.metrics import ErrorCounts, word_errors
 
 EDGES = (0.0, 1.5, 2.0, 2.5, 3.0, float("inf"))
@@ -21,13 +23,16 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("output_dirs", type=Path, nargs="+")
     parser.add_argument("--condition", default="clean")
-    arguments = parser.parse_args()
+    with one_line_errors():
+        print_table(parser.parse_args())
 
+
+def print_table(arguments: argparse.Namespace) -> None:
+    """Print the rows of every folder."""
     print("| evaluation | words a second | utterances | method: WER % (insertions per 100 words) |")
     print("|---|---|---|---|")
     for folder in arguments.output_dirs:
-        lines = (folder / "utterances.jsonl").read_text().splitlines()
-        records = [record for line in lines if (record := json.loads(line))["condition"] == arguments.condition]
+        records = read_records(folder, arguments.condition)
         for low, high in pairwise(EDGES):
             counts: dict[str, list[ErrorCounts]] = defaultdict(list)
             for record in records:
@@ -40,8 +45,18 @@ def main() -> None:
                 f"{method}: {100 * total.rate:.1f} ({100 * total.insertions / total.reference_length:.0f})"
                 for method, total in totals.items()
             )
-            (num_utterances,) = {len(of_method) for of_method in counts.values()}
-            print(f"| {folder.name} | {low:g} to {high:g} | {num_utterances} | {cells} |")
+            print(f"| {folder.name} | {low:g} to {high:g} | {len(next(iter(counts.values())))} | {cells} |")
+
+
+def read_records(folder: Path, condition: str) -> list[dict[str, Any]]:
+    """The records of a finished evaluation under one condition."""
+    if not (folder / "results.json").is_file():
+        raise UserError(f"{folder}: holds no finished evaluation; give the --output_dir of a `lact-asr evaluate`")
+    lines = (folder / "utterances.jsonl").read_text().splitlines()
+    records = [record for line in lines if (record := json.loads(line))["condition"] == condition]
+    if not records:
+        raise UserError(f"{folder}: has nothing under the condition {condition!r}; give another --condition")
+    return records
 
 
 if __name__ == "__main__":
