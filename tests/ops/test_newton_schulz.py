@@ -10,6 +10,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from lact_asr_model.ops.newton_schulz import SCHEDULES as TRIPLES
 from lact_asr_model.ops.newton_schulz import newton_schulz
 
 SCHEDULES = ("muon", "polar_express")
@@ -137,3 +138,17 @@ def test_float32_agrees_with_float64(schedule: str) -> None:
 def test_schedules_differ() -> None:
     matrix = random_matrices(6, 10)
     assert not torch.allclose(newton_schulz(matrix, "muon"), newton_schulz(matrix, "polar_express"), atol=1e-3)
+
+
+@pytest.mark.parametrize("schedule", SCHEDULES)
+@pytest.mark.parametrize(("rows", "columns"), [(40, 60), (40, 80), (40, 400), (400, 40)])
+@pytest.mark.parametrize("rank", [40, 7])
+def test_single_precision_follows_the_scalar_polynomial(schedule: str, rows: int, columns: int, rank: int) -> None:
+    """Singular values from 1 to 1/1000, or none at all, however the products are ordered."""
+    values = torch.logspace(0, -3, rank, dtype=torch.float64)
+    matrix = matrix_with_singular_values(values, rows, columns, seed=3)
+    mapped = values / values.norm()
+    for a, b, c in TRIPLES[schedule]:
+        mapped = a * mapped + b * mapped**3 + c * mapped**5
+    expected = matrix_with_singular_values(mapped, rows, columns, seed=3)
+    assert (newton_schulz(matrix.float(), schedule) - expected).abs().max() < 1e-3
