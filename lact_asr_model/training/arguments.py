@@ -116,7 +116,10 @@ class TrainingArguments:
     encoder_lr_scale: float | None = field(
         default=None,
         metadata=_flag(
-            float, "learning rate of the conv encoder over that of the rest; not given: the configuration's", at_least=0
+            float,
+            "learning rate of the conv encoder over that of the rest, 0: it stays as it is, which saves time; not given: "
+            "the configuration's",
+            at_least=0,
         ),
     )
     weight_decay: float = field(

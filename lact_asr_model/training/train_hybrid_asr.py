@@ -127,8 +127,10 @@ class Trainer:
         self.schedule = {"warmup_steps": arguments.warmup_steps, "max_steps": self.max_steps}
         check_schedule(**self.schedule, schedule=arguments.lr_schedule)
 
-        self.model: nn.Module = self.accelerator.prepare_model(model)
         scale = config.encoder_lr_scale if arguments.encoder_lr_scale is None else arguments.encoder_lr_scale
+        if scale == 0:
+            model.encoder.requires_grad_(False)
+        self.model: nn.Module = self.accelerator.prepare_model(model)
         optimizers = make_optimizers(
             model,
             name=arguments.optimizer,

@@ -11,7 +11,7 @@
 # MOONSHINE is the checkpoint that the stack starts from, a folder or a hub id (UsefulSensors/moonshine-tiny).
 # WHISPER_DIR, a model in faster-whisper's format, transcribes DATA_DIR/unlabelled for the training. UNTIL=prepare or
 # UNTIL=train ends it after these stages. PYTHON, CONFIG, BATCH_SECONDS, COPIES (of train-mini) and the numbers of
-# steps can be set, too; ADAPTED_STEPS adds a stage through the adaptation.
+# steps can be set, too; FROZEN_STEPS and ADAPTED_STEPS are those of stages that a GPU and both leave out by default.
 set -euo pipefail
 
 if [ $# -lt 2 ]; then
@@ -28,12 +28,12 @@ mkdir -p "$work"
 config=${CONFIG:-configs/small_asr_config.json} adapted_steps=${ADAPTED_STEPS:-0}
 if "$python" -c 'import sys, torch; sys.exit(not torch.cuda.is_available())'; then
     max_minutes=${4:-${MAX_MINUTES:-9}}
-    encoder_steps=${ENCODER_STEPS:-3000} robust_steps=${ROBUST_STEPS:-5000}
+    encoder_steps=${ENCODER_STEPS:-3000} robust_steps=${ROBUST_STEPS:-5000} frozen_steps=${FROZEN_STEPS:-0}
     batch_seconds=${BATCH_SECONDS:-240} warmup_steps=300 eval_every=500 num_workers=12 copies=${COPIES:-3}
     for_device=(--mixed_precision --ema_decay 0.999)
 else
     max_minutes=${4:-${MAX_MINUTES:-}}
-    encoder_steps=${ENCODER_STEPS:-1200} robust_steps=${ROBUST_STEPS:-1150}
+    encoder_steps=${ENCODER_STEPS:-1200} robust_steps=${ROBUST_STEPS:-1150} frozen_steps=${FROZEN_STEPS:-1950}
     batch_seconds=${BATCH_SECONDS:-48} warmup_steps=60 eval_every=300 num_workers=1 copies=${COPIES:-10}
     for_device=()
 fi
@@ -110,12 +110,17 @@ train() {
     done
 }
 
-# train: with noise, rooms and speeds; then, if asked to, through the adaptation
+# train: with noise, rooms and speeds; on with the conv filters as they are, which takes less time for a step; then, if
+# asked to, through the adaptation
 train robust "$work/head" "$robust_steps" 4e-4 "$warmup_steps" "$seed"
-trained=robust
+trained=robust trainings=("$work/robust")
+if ((frozen_steps)); then
+    train frozen "$work/$trained/best_model" "$frozen_steps" 6e-4 "$warmup_steps" $((seed + 1)) --encoder_lr_scale 0
+    trained=frozen trainings+=("$work/frozen")
+fi
 if ((adapted_steps)); then
-    train adapted "$work/robust/best_model" "$adapted_steps" 1e-4 20 $((seed + 1)) --enable_ttt --ttt_share 0.5
-    trained=adapted
+    train adapted "$work/$trained/best_model" "$adapted_steps" 1e-4 20 $((seed + 2)) --enable_ttt --ttt_share 0.5
+    trained=adapted trainings+=("$work/adapted")
 fi
 [ "${UNTIL:-}" != train ] || exit 0
 
@@ -135,6 +140,6 @@ evaluate speechocean762-test "$work/speechocean762/adults.jsonl" clean \
     --extra_subsets "children=$work/speechocean762/children.jsonl"
 
 # package
-"$python" recipes/small/package_model.py "$work/$trained/best_model" "$work/robust" \
+"$python" recipes/small/package_model.py "$work/$trained/best_model" "${trainings[@]}" \
     --results "$work"/results/{dev-mini,test-mini,speechocean762-test} --output_dir "$work/bundled_model"
 "$python" -m lact_asr_model.cli tune-lm --checkpoint "$work/bundled_model" --data_dir "$data" --subset dev-mini

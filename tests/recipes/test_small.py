@@ -27,7 +27,7 @@ case "$*" in
 esac
 """
 ALL_STAGES = [
-    *("synthesize_speech", "pretrain_encoder", "fit_head", "robust", "dev-mini", "test-mini"),
+    *("synthesize_speech", "pretrain_encoder", "fit_head", "robust", "frozen", "dev-mini", "test-mini"),
     *("split_by_age", "speechocean762-test", "package_model", "tune-lm"),
 ]
 
@@ -49,7 +49,7 @@ def run(tmp_path: Path, log: Path) -> Run:
         (tmp_path / "data" / "noise" / noise).mkdir(parents=True)
 
     def run_recipe(*arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
-        unset = {"CONFIG", "MAX_MINUTES", "UNTIL", "WHISPER_DIR", "HAS_GPU", "MOONSHINE", "ADAPTED_STEPS"}
+        unset = {"CONFIG", "MAX_MINUTES", "UNTIL", "WHISPER_DIR", "HAS_GPU", "MOONSHINE", "FROZEN_STEPS", "ADAPTED_STEPS"}
         inherited = {name: value for name, value in os.environ.items() if name not in unset}
         environment = {**inherited, "PYTHON": str(python), **variables}
         command = [RECIPE, tmp_path / "data", tmp_path / "work", *arguments]
@@ -78,11 +78,15 @@ def test_stages_in_order_on_a_cpu(run: Run, log: Path, tmp_path: Path) -> None:
     assert "unlabelled speech: left out, as WHISPER_DIR names no model" in finished.stdout
     commands = log.read_text().splitlines()
     assert "--moonshine UsefulSensors/moonshine-tiny " in commands[1]
-    (training,) = [command for command in commands if "train_hybrid_asr" in command]
-    assert "configs/small_asr_config.json" in training
-    assert "--augment" in training
-    assert f"--init_from {tmp_path}/work/head" in training
-    assert not any(flag in training for flag in ("--max_minutes", "--mixed_precision", "--enable_ttt"))
+    robust, frozen = trainings = [command for command in commands if "train_hybrid_asr" in command]
+    assert f"--init_from {tmp_path}/work/head" in robust and "--encoder_lr_scale" not in robust
+    assert f"--init_from {tmp_path}/work/robust/best_model" in frozen and "--encoder_lr_scale 0" in frozen
+    for training in trainings:
+        assert "configs/small_asr_config.json" in training
+        assert "--augment" in training
+        assert not any(flag in training for flag in ("--max_minutes", "--mixed_precision", "--enable_ttt"))
+    (packaging,) = [command for command in commands if "package_model" in command]
+    assert f"{tmp_path}/work/frozen/best_model {tmp_path}/work/robust {tmp_path}/work/frozen --results" in packaging
     assert not (tmp_path / "work" / "noise" / "rain").exists()  # held out
 
 
@@ -90,7 +94,7 @@ def test_what_is_done_is_not_done_again(run: Run, log: Path) -> None:
     run(UNTIL="prepare")
     assert stages(log) == ["synthesize_speech"]
     run(UNTIL="train")
-    assert stages(log) == ["synthesize_speech", "pretrain_encoder", "fit_head", "robust"]
+    assert stages(log) == ["synthesize_speech", "pretrain_encoder", "fit_head", "robust", "frozen"]
     run()
     assert stages(log) == ALL_STAGES
 
@@ -98,10 +102,10 @@ def test_what_is_done_is_not_done_again(run: Run, log: Path) -> None:
 def test_a_stage_through_the_adaptation_if_asked_for(run: Run, log: Path, tmp_path: Path) -> None:
     (tmp_path / "moonshine").mkdir()
     run(ADAPTED_STEPS="5", MOONSHINE=str(tmp_path / "moonshine"))
-    assert stages(log) == [*ALL_STAGES[:4], "adapted", *ALL_STAGES[4:]]
+    assert stages(log) == [*ALL_STAGES[:5], "adapted", *ALL_STAGES[5:]]
     commands = log.read_text().splitlines()
     assert f"--moonshine {tmp_path}/moonshine " in commands[1]
-    assert f"--init_from {tmp_path}/work/robust/best_model" in commands[4] and "--enable_ttt" in commands[4]
+    assert f"--init_from {tmp_path}/work/frozen/best_model" in commands[5] and "--enable_ttt" in commands[5]
     evaluations = [command for command in commands if " evaluate " in command]
     assert all(f"--checkpoint {tmp_path}/work/adapted/best_model" in command for command in evaluations)
 
@@ -114,7 +118,7 @@ def test_a_gpu_trains_in_pieces(run: Run, log: Path, tmp_path: Path) -> None:
     (tmp_path / "work" / "robust").mkdir()
     (tmp_path / "work" / "robust" / "results.json").write_text('{"stop_reason": "max_minutes", "step": 2}\n')
     assert run("7", HAS_GPU="1").returncode == 0
-    assert stages(log) == ALL_STAGES
+    assert stages(log) == [stage for stage in ALL_STAGES if stage != "frozen"]
     (words,) = [command.split() for command in log.read_text().splitlines() if "train_hybrid_asr" in command]
     assert "--resume" in words and "--mixed_precision" in words
     assert 8 < float(words[words.index("--max_minutes") + 1]) < 9

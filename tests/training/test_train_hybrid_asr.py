@@ -18,8 +18,9 @@ from lact_asr_model.checkpoint_io import load_best_model, load_checkpoint
 from lact_asr_model.errors import UserError
 from lact_asr_model.training import train_hybrid_asr
 from lact_asr_model.training.arguments import TrainingArguments
+from lact_asr_model.training.interruption import StopRequest
 from lact_asr_model.training.loading import Batch
-from lact_asr_model.training.train_hybrid_asr import main, train
+from lact_asr_model.training.train_hybrid_asr import Trainer, main, train
 
 Make = Callable[..., TrainingArguments]
 MakeConfig = Callable[..., Path]
@@ -348,6 +349,20 @@ def test_fine_tuning_starts_from_the_checkpoints_weights_and_vocabulary(
 
     with pytest.raises(UserError, match=r"--init_from .*: its weights do not fit .*; leave out --config_path"):
         train(make_arguments(config_path=make_config(num_hidden_layers=1), output_dir=tmp_path / "wrong", **options))
+
+
+@pytest.mark.parametrize("scale", [0.0, 1.0])
+def test_an_encoder_at_scale_zero_stays_and_gets_no_gradients(make_arguments: Make, scale: float) -> None:
+    trainer = Trainer(make_arguments(encoder_lr_scale=scale), StopRequest(None))
+    model = trainer.state.model
+    before = {name: weights.clone() for name, weights in model.state_dict().items()}
+    trainer.run()
+    trainer.close()
+    is_kept = {name: torch.equal(weights, before[name]) for name, weights in model.state_dict().items()}
+    assert not is_kept["lm_head.weight"] and not is_kept["feature_projection.projection.weight"]
+    for name, parameter in model.encoder.named_parameters():
+        assert is_kept[f"encoder.{name}"] == (scale == 0)
+        assert parameter.requires_grad == (scale != 0)
 
 
 def test_the_encoder_starts_from_a_pretrained_one_if_asked(
