@@ -117,8 +117,8 @@ class TrainingArguments:
         default=None,
         metadata=_flag(
             float,
-            "learning rate of the conv encoder over that of the rest, 0: it stays as it is, which saves time; not given: "
-            "the configuration's",
+            "learning rate of the conv encoder over that of the rest; 0: it stays as it is, which saves time; not "
+            "given: the configuration's",
             at_least=0,
         ),
     )

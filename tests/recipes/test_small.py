@@ -49,7 +49,8 @@ def run(tmp_path: Path, log: Path) -> Run:
         (tmp_path / "data" / "noise" / noise).mkdir(parents=True)
 
     def run_recipe(*arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
-        unset = {"CONFIG", "MAX_MINUTES", "UNTIL", "WHISPER_DIR", "HAS_GPU", "MOONSHINE", "FROZEN_STEPS", "ADAPTED_STEPS"}
+        steps = {"ROBUST_STEPS", "FROZEN_STEPS", "ADAPTED_STEPS"}
+        unset = {"CONFIG", "MAX_MINUTES", "UNTIL", "WHISPER_DIR", "HAS_GPU", "MOONSHINE", *steps}
         inherited = {name: value for name, value in os.environ.items() if name not in unset}
         environment = {**inherited, "PYTHON": str(python), **variables}
         command = [RECIPE, tmp_path / "data", tmp_path / "work", *arguments]
