@@ -50,12 +50,8 @@ class MoonshineStem(nn.Module):
 
     def __init__(self, encoder: "MoonshineEncoder", config: HybridASRConfig) -> None:
         super().__init__()
-        self.conv1, self.conv2, self.conv3, self.groupnorm = (
-            encoder.conv1,
-            encoder.conv2,
-            encoder.conv3,
-            encoder.groupnorm,
-        )
+        self.conv1, self.conv2, self.conv3 = encoder.conv1, encoder.conv2, encoder.conv3
+        self.groupnorm = encoder.groupnorm
         self.config = config
 
     def forward(self, input_values: Tensor, lengths: Tensor) -> Tensor:
