@@ -33,7 +33,7 @@ if "$python" -c 'import sys, torch; sys.exit(not torch.cuda.is_available())'; th
     for_device=(--mixed_precision --ema_decay 0.999)
 else
     max_minutes=${4:-${MAX_MINUTES:-}}
-    encoder_steps=${ENCODER_STEPS:-1200} robust_steps=${ROBUST_STEPS:-1150} frozen_steps=${FROZEN_STEPS:-1950}
+    encoder_steps=${ENCODER_STEPS:-1200} robust_steps=${ROBUST_STEPS:-1150} frozen_steps=${FROZEN_STEPS:-1800}
     batch_seconds=${BATCH_SECONDS:-48} warmup_steps=60 eval_every=300 num_workers=1 copies=${COPIES:-10}
     for_device=()
 fi
