@@ -137,9 +137,7 @@ def _summary(summaries: dict[tuple[str, str], dict[str, Any]]) -> str:
 
 def _invitation(checkpoint: str | None, *, with_lm: bool) -> str:
     options = "" if checkpoint is None else f" --checkpoint {checkpoint}"
-    options += " --use_ttt"
-    if with_lm:
-        options += f" --beam_size {BEAM_SIZE}"
+    options += f" --beam_size {BEAM_SIZE}" if with_lm else " --use_ttt"
     return (
         "\nYour own recording (FLAC, WAV, MP3, Ogg or Opus, any sample rate):\n"
         f"    .venv/bin/lact-asr transcribe{options} FILE"
