@@ -11,7 +11,7 @@
 # MOONSHINE is the checkpoint that the stack starts from, a folder or a hub id (UsefulSensors/moonshine-tiny).
 # WHISPER_DIR, a model in faster-whisper's format, transcribes DATA_DIR/unlabelled for the training. UNTIL=prepare or
 # UNTIL=train ends it after these stages. PYTHON, CONFIG, BATCH_SECONDS, COPIES (of train-mini) and the numbers of
-# steps can be set, too; FROZEN_STEPS and ADAPTED_STEPS are those of stages that a GPU and both leave out by default.
+# steps can be set, too. By default, a GPU has no stage with FROZEN_STEPS, and neither has one with ADAPTED_STEPS.
 set -euo pipefail
 
 if [ $# -lt 2 ]; then
