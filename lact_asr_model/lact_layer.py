@@ -168,7 +168,7 @@ class FastWeightMemory(nn.Module):
             chunk_size=self.chunk_size,
         )
         answers = apply_fast_weights(updated, queries, self.chunk_size)
-        return self.out_proj(merge_heads(self.output_norm(answers)))
+        return self.out_proj(merge_heads(self.output_norm(answers.to(self.output_norm.weight.dtype))))
 
 
 def inverse_softplus(value: float) -> float:

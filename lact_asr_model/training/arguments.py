@@ -136,7 +136,7 @@ class TrainingArguments:
     )
     mixed_precision: bool = field(
         default=False,
-        metadata=_flag(bool, "bfloat16 on GPUs that have it, float16 on others; ignored on CPU, where it is slower"),
+        metadata=_flag(bool, "bfloat16 on devices that have it, float16 on other GPUs; ignored on other CPUs"),
     )
     gradient_checkpointing: bool = field(
         default=False, metadata=_flag(bool, "recompute activations in the backward pass to save memory")

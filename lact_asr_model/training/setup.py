@@ -66,15 +66,23 @@ def build_model(
 
 
 def make_accelerator(mixed_precision: bool, config: HybridASRConfig) -> Accelerator:
-    """Processes and devices: CUDA where there is one, else CPU in float32."""
+    """Processes and devices: CUDA where there is one, else CPU; mixed precision where the device multiplies in it."""
     has_gpu = torch.cuda.is_available()
     precision = "no"
-    if has_gpu and mixed_precision:
+    if mixed_precision and has_gpu:
         precision = "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp16"
+    elif mixed_precision and cpu_multiplies_in_bfloat16():
+        precision = "bf16"
     if has_gpu:
         torch.set_float32_matmul_precision("high")
     layers_are_dropped = DistributedDataParallelKwargs(find_unused_parameters=config.layerdrop > 0)
     return Accelerator(cpu=not has_gpu, mixed_precision=precision, kwargs_handlers=[layers_are_dropped])
+
+
+def cpu_multiplies_in_bfloat16() -> bool:
+    """Whether this CPU has instructions for bfloat16 products; without them, they are far slower than float32's."""
+    capabilities = torch.cpu.get_capabilities()
+    return any(capabilities.get(name, False) for name in ("avx512_bf16", "amx_bf16"))
 
 
 def _enable_ttt(config: HybridASRConfig) -> None:

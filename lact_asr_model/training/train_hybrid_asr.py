@@ -188,7 +188,7 @@ class Trainer:
         try:
             while group := list(islice(batches, self.arguments.gradient_accumulation_steps)):
                 yield group
-        except RuntimeError:
+        except (RuntimeError, OSError, EOFError):  # whichever connection to them breaks first
             if self.request.signal_number is None:
                 raise
             yield []
@@ -381,7 +381,7 @@ class Trainer:
             f"{self.max_steps} steps, validation every {self.eval_every}"
         )
         if self.arguments.mixed_precision and precision == "float32":
-            self.tracker.say("--mixed_precision: ignored, this is a CPU, where bfloat16 is far slower than float32")
+            self.tracker.say("--mixed_precision: ignored, this CPU has no instructions for bfloat16")
         if state.progress.step:
             self.tracker.say(f"going on from step {state.progress.step} in {self.state_path}")
 

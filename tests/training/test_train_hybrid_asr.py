@@ -1,4 +1,5 @@
 import json
+import math
 import os
 import signal
 import subprocess
@@ -12,6 +13,7 @@ from typing import Any
 import pytest
 import torch
 import torch.nn.functional as F
+from accelerate.state import AcceleratorState
 from transformers import Wav2Vec2Config, Wav2Vec2Model
 
 from lact_asr_model.checkpoint_io import load_best_model, load_checkpoint
@@ -94,7 +96,7 @@ def wait_for(path: Path) -> None:
 
 
 def test_writes_everything_that_is_promised(make_arguments: Make, capsys: pytest.CaptureFixture[str]) -> None:
-    arguments = make_arguments(test_subset="test-tiny", eval_every=2, enable_ttt=True, mixed_precision=True)
+    arguments = make_arguments(test_subset="test-tiny", eval_every=2, enable_ttt=True)
     results = train(arguments)
 
     folder = arguments.output_dir
@@ -117,9 +119,33 @@ def test_writes_everything_that_is_promised(make_arguments: Make, capsys: pytest
 
     printed = capsys.readouterr().out
     assert "7 utterances" in printed
-    assert "--mixed_precision: ignored, this is a CPU" in printed
     assert "step 4/4  epoch 2.00  loss" in printed
     assert "validation at step 2: loss" in printed
+
+
+@pytest.fixture
+def other_precision() -> Iterator[None]:
+    """Accelerate keeps the precision of its first use for the life of the process."""
+    AcceleratorState._reset_state()
+    yield
+    AcceleratorState._reset_state()
+
+
+@pytest.mark.usefixtures("other_precision")
+@pytest.mark.parametrize(("has_bfloat16", "announced"), [(True, "on cpu, bf16;"), (False, "on cpu, float32;")])
+def test_mixed_precision_on_a_cpu_that_has_it(
+    make_arguments: Make,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    has_bfloat16: bool,
+    announced: str,
+) -> None:
+    monkeypatch.setattr("torch.cpu.get_capabilities", lambda: {"avx512_bf16": has_bfloat16, "avx2": True})
+    results = train(make_arguments(mixed_precision=True))
+    printed = capsys.readouterr().out
+    assert announced in printed
+    assert ("--mixed_precision: ignored" in printed) is not has_bfloat16
+    assert all(math.isfinite(loss) for loss in losses(results))
 
 
 def test_the_loss_falls_with_either_optimizer(make_arguments: Make) -> None:
@@ -260,8 +286,11 @@ def test_a_sigterm_to_the_whole_process_group_saves_and_stops_with_143(make_argu
     assert last_line.startswith(f"SIGTERM: state saved at step {state_of(arguments)['progress']['step']};")
 
 
+@pytest.mark.parametrize(
+    "error", [RuntimeError("DataLoader worker (pid(s) 1) exited unexpectedly"), FileNotFoundError(), EOFError()]
+)
 def test_a_sigterm_that_takes_the_loading_processes_along_still_saves(
-    make_arguments: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    make_arguments: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception
 ) -> None:
     train(make_arguments(output_dir=tmp_path / "unbroken"))
     arguments = make_arguments(output_dir=tmp_path / "stopped")
@@ -269,7 +298,7 @@ def test_a_sigterm_that_takes_the_loading_processes_along_still_saves(
     def loses_its_workers(loader: Iterable[Batch]) -> Iterator[Batch]:
         yield next(iter(loader))
         os.kill(os.getpid(), signal.SIGTERM)
-        raise RuntimeError("DataLoader worker (pid(s) 1) exited unexpectedly")
+        raise error
 
     with monkeypatch.context() as context:
         context.setattr(train_hybrid_asr, "read_batches", loses_its_workers)
