@@ -118,6 +118,7 @@ class HybridASRConfig(PretrainedConfig):
     ttt_temperature: float = 2.5
     ttt_skip_entropy: float = 0.0
     ttt_accept: bool = False
+    ttt_unadapted_share: float = 0.0
     ttt_mode: str = "episodic"
     ttt_reset_every: int = 0
 
@@ -283,6 +284,7 @@ _POSITIVE = (
 )
 _PROBABILITIES = (
     *("hidden_dropout", "attention_dropout", "feat_proj_dropout", "layerdrop", "mask_prob", "ttt_mask_prob"),
+    "ttt_unadapted_share",
 )
 _NOT_NEGATIVE = (
     "encoder_lr_scale",

@@ -25,6 +25,7 @@ POSITIVE_NUMBERS = (
 )
 PROBABILITIES = (
     *("hidden_dropout", "attention_dropout", "feat_proj_dropout", "layerdrop", "mask_prob", "ttt_mask_prob"),
+    "ttt_unadapted_share",
 )
 NOT_NEGATIVE_NUMBERS = (
     *(

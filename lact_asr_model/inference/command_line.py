@@ -56,6 +56,12 @@ def add_ttt_options(parser: argparse.ArgumentParser) -> argparse._ArgumentGroup:
         help="keep adapted weights only if the entropy fell and at most half of the symbols vanished",
     )
     group.add_argument(
+        "--ttt_unadapted_share",
+        type=float,
+        metavar="SHARE",
+        help="weight of the log-probabilities before adaptation in the answer; 0: the adapted ones alone",
+    )
+    group.add_argument(
         "--ttt_mode",
         metavar="MODE",
         help="episodic, or continual: recordings are a stream whose weights are carried on",

@@ -37,6 +37,8 @@ class TTTOptions:
         skip_entropy: an utterance whose mean entropy (nats, at `temperature`, over the frames that are not blank) is
             below it is left alone; 0 = every utterance is adapted.
         accept: keep an utterance's adapted weights only if its entropy fell and at most half of its symbols vanished.
+        unadapted_share: the answer is a weighted mean of the log-probabilities before the first step and after the
+            last one, and this is the weight of those before; 0 = the adapted weights alone answer.
         mode: "episodic" starts every utterance from the model's own weights, "continual" from those of the utterance
             before it.
         reset_every: a stream of utterances starts anew after so many of them (the segments of a long recording count
@@ -60,6 +62,7 @@ class TTTOptions:
     temperature: float = HybridASRConfig.ttt_temperature
     skip_entropy: float = HybridASRConfig.ttt_skip_entropy
     accept: bool = HybridASRConfig.ttt_accept
+    unadapted_share: float = HybridASRConfig.ttt_unadapted_share
     mode: str = HybridASRConfig.ttt_mode
     reset_every: int = HybridASRConfig.ttt_reset_every
     seed: int = 0
@@ -78,6 +81,7 @@ class TTTOptions:
             ("max_seconds", 0 <= self.max_seconds < infinity, "a finite number, 0 or more"),
             ("temperature", 0 < self.temperature < infinity, "a finite number above 0"),
             ("skip_entropy", 0 <= self.skip_entropy < infinity, "a finite number, 0 or more"),
+            ("unadapted_share", 0 <= self.unadapted_share < 1, "in [0, 1)"),
             ("reset_every", self.reset_every >= 0, "0 or more"),
             ("seed", self.seed >= 0, "0 or more"),
         ):

@@ -8,6 +8,9 @@ batch has its own copies, so a batch adapts as its utterances would one by one. 
 to. (The memory that every layer builds in every forward pass is another thing: it starts from the fast weights that
 are adapted here.)
 
+The answer can be the mean of those before and after (`unadapted_share`): adaptation makes a model surer of what it
+says, also where it is wrong, and the mean keeps alternatives for a language model to choose from.
+
 Training goes through the very same steps, with gradients (`adapted_for_training`).
 """
 
@@ -66,7 +69,10 @@ class Adaptation:
 
     @cached_property
     def logits(self) -> Tensor:
-        """The batch recognised with its adapted weights: [batch, frames, vocab], computed when first asked for."""
+        """The batch recognised with its adapted weights: [batch, frames, vocab], computed when first asked for.
+
+        With an `unadapted_share`, the weighted mean of its log-probabilities before and after adaptation.
+        """
         if self.known_logits is not None:
             return self.known_logits
         with evaluation_mode(self.model), torch.no_grad():
@@ -116,9 +122,12 @@ def adapt(
                 return _unadapted(first, speech, losses)
             weights = moved(weights, forward.gradients(), model, options, learns)
         adaptation = Adaptation(weights, start, losses, *speech.encode(weights), model)
-        if first is None or not options.accept:
+        if first is None or not (options.accept or options.unadapted_share):
             return adaptation
-        return _better(adaptation, _unadapted(first, speech, losses), options)
+        unadapted = _unadapted(first, speech, losses)
+        if options.accept:
+            adaptation = _better(adaptation, unadapted, options)
+        return _averaged(adaptation, unadapted, options.unadapted_share) if options.unadapted_share else adaptation
 
 
 @contextmanager
@@ -137,7 +146,8 @@ def adapted(
         options: None = those of the model's config.
 
     Yields:
-        The adaptation; its `logits` are those of `model(input_values, attention_mask)` in here.
+        The adaptation; its `logits` are those of `model(input_values, attention_mask)` in here, but for an
+        `unadapted_share`, which the model alone knows nothing of.
     """
     options = options or TTTOptions.from_config(model.config)
     with evaluation_mode(model):
@@ -387,3 +397,9 @@ def _better(adapted: Adaptation, unadapted: Adaptation, options: TTTOptions) -> 
         features=torch.where(rows, adapted.features, unadapted.features),
         known_logits=torch.where(rows, adapted.logits, unadapted.logits),
     )
+
+
+def _averaged(adapted: Adaptation, unadapted: Adaptation, unadapted_share: float) -> Adaptation:
+    """The adaptation with the mean of both answers, taken over log-probabilities."""
+    after, before = (torch.log_softmax(each.logits, dim=-1) for each in (adapted, unadapted))
+    return replace(adapted, known_logits=torch.lerp(after, before, unadapted_share))

@@ -200,7 +200,7 @@ def test_every_flag_of_adaptation_arrives(checkpoint_dir, librispeech_dir, tmp_p
     flags = {
         "loss_type": "consistency", "mask_prob": 0.25, "steps": 2, "learning_rate": 0.03, "front_end_step": 0.04,
         "parameters": "both", "layers": "1", "conv_layers": "0-2,6", "skip_entropy": 0.5, "mode": "continual",
-        "reset_every": 3,
+        "reset_every": 3, "unadapted_share": 0.25,
     }  # fmt: skip
     given = [word for name, value in flags.items() for word in (f"--ttt_{name}", value)]
     settings = ttt_settings(checkpoint_dir, librispeech_dir, tmp_path, *given, "--ttt_accept")
