@@ -48,7 +48,7 @@ def main() -> None:
 def _training_row(folder: Path) -> str:
     results = json.loads((folder / "results.json").read_text())
     options = results["arguments"]
-    step, batch_seconds = results["validation"]["step"], options["batch_seconds"]
+    step, batch_seconds = results["validation"]["step"], results["num_processes"] * options["batch_seconds"]
     augmented = "yes" if options["augment"] else "no"
     through = ", through the adaptation" if options["enable_ttt"] else ""
     return f"| {folder.name}: CTC and masked prediction{through} | {step} | {batch_seconds:g} s | {augmented} |"

@@ -11,11 +11,12 @@
 # MOONSHINE is the checkpoint that the stack starts from, a folder or a hub id (UsefulSensors/moonshine-tiny).
 # WHISPER_DIR, a model in faster-whisper's format, transcribes DATA_DIR/unlabelled for the training. UNTIL=prepare or
 # UNTIL=train ends it after these stages. PYTHON, CONFIG, BATCH_SECONDS, COPIES (of train-mini) and the numbers of
-# steps can be set, too. By default, a GPU has no stage with FROZEN_STEPS, and neither has one with ADAPTED_STEPS.
+# steps can be set, too. By default, a GPU has no stages with the filters as they are (FROZEN_STEPS, LONGER_STEPS), and
+# neither device has one with ADAPTED_STEPS.
 set -euo pipefail
 
 if [ $# -lt 2 ]; then
-    sed -n '2,14p' "$0" >&2
+    sed -n '2,15p' "$0" >&2
     exit 2
 fi
 data=$(realpath "$1") work=$(realpath -m "$2") seed=${3:-0}
@@ -28,13 +29,15 @@ mkdir -p "$work"
 config=${CONFIG:-configs/small_asr_config.json} adapted_steps=${ADAPTED_STEPS:-0}
 if "$python" -c 'import sys, torch; sys.exit(not torch.cuda.is_available())'; then
     max_minutes=${4:-${MAX_MINUTES:-9}}
-    encoder_steps=${ENCODER_STEPS:-3000} robust_steps=${ROBUST_STEPS:-5000} frozen_steps=${FROZEN_STEPS:-0}
+    encoder_steps=${ENCODER_STEPS:-3000} robust_steps=${ROBUST_STEPS:-5000}
+    frozen_steps=${FROZEN_STEPS:-0} longer_steps=${LONGER_STEPS:-0}
     batch_seconds=${BATCH_SECONDS:-240} warmup_steps=300 eval_every=500 num_workers=12 copies=${COPIES:-3}
-    for_device=(--mixed_precision --ema_decay 0.999)
+    for_device=(--ema_decay 0.999)
 else
     max_minutes=${4:-${MAX_MINUTES:-}}
-    encoder_steps=${ENCODER_STEPS:-1200} robust_steps=${ROBUST_STEPS:-1150} frozen_steps=${FROZEN_STEPS:-1800}
-    batch_seconds=${BATCH_SECONDS:-48} warmup_steps=60 eval_every=300 num_workers=1 copies=${COPIES:-10}
+    encoder_steps=${ENCODER_STEPS:-1200} robust_steps=${ROBUST_STEPS:-1150}
+    frozen_steps=${FROZEN_STEPS:-1800} longer_steps=${LONGER_STEPS:-1180}
+    batch_seconds=${BATCH_SECONDS:-48} warmup_steps=60 eval_every=300 num_workers=1 copies=${COPIES:-8}
     for_device=()
 fi
 
@@ -54,7 +57,7 @@ stop_if_time_is_up() {
 
 # prepare: synthetic speech, transcripts of unlabelled speech, the noises to train on
 if [ ! -e "$work/speech.done" ]; then
-    "$python" recipes/small/synthesize_speech.py "$data/text/books.txt.xz" "$work/speech" --hours 15 --seed "$seed"
+    "$python" recipes/small/synthesize_speech.py "$data/text/books.txt.xz" "$work/speech" --hours 18 --seed "$seed"
     touch "$work/speech.done"
 fi
 transcripts=$work/pseudo/manifest.jsonl
@@ -106,20 +109,25 @@ train() {
             --batch_seconds "$batch_seconds" --gradient_accumulation_steps 1 --optimizer muon --peak_lr "$peak_lr" \
             --warmup_steps "$warmup_steps" --max_steps "$steps" --eval_every "$eval_every" --log_every 20 \
             --max_audio_samples 400000 --num_workers "$num_workers" --seed "$seed" --augment --noise_dir "$work/noise" \
-            --impulse_response_dir "$data/rir" "${for_device[@]}" "${piece[@]}" "$@"
+            --impulse_response_dir "$data/rir" --mixed_precision "${for_device[@]}" "${piece[@]}" "$@"
     done
 }
 
-# train: with noise, rooms and speeds; on with the conv filters as they are, which takes less time for a step; then, if
-# asked to, through the adaptation
+# train: with noise, rooms and speeds; on with the conv filters as they are, which takes less time for a step, then once
+# more with larger batches; at last, if asked to, through the adaptation
 train robust "$work/head" "$robust_steps" 4e-4 "$warmup_steps" "$seed"
 trained=robust trainings=("$work/robust")
 if ((frozen_steps)); then
     train frozen "$work/$trained/best_model" "$frozen_steps" 6e-4 "$warmup_steps" $((seed + 1)) --encoder_lr_scale 0
     trained=frozen trainings+=("$work/frozen")
 fi
+if ((longer_steps)); then
+    train longer "$work/$trained/best_model" "$longer_steps" 5e-4 "$warmup_steps" $((seed + 2)) --encoder_lr_scale 0 \
+        --batch_seconds $((2 * batch_seconds))
+    trained=longer trainings+=("$work/longer")
+fi
 if ((adapted_steps)); then
-    train adapted "$work/$trained/best_model" "$adapted_steps" 1e-4 20 $((seed + 2)) --enable_ttt --ttt_share 0.5
+    train adapted "$work/$trained/best_model" "$adapted_steps" 1e-4 20 $((seed + 3)) --enable_ttt --ttt_share 0.5
     trained=adapted trainings+=("$work/adapted")
 fi
 [ "${UNTIL:-}" != train ] || exit 0

@@ -27,8 +27,8 @@ case "$*" in
 esac
 """
 ALL_STAGES = [
-    *("synthesize_speech", "pretrain_encoder", "fit_head", "robust", "frozen", "dev-mini", "test-mini"),
-    *("split_by_age", "speechocean762-test", "package_model", "tune-lm"),
+    *("synthesize_speech", "pretrain_encoder", "fit_head", "robust", "frozen", "longer", "dev-mini"),
+    *("test-mini", "split_by_age", "speechocean762-test", "package_model", "tune-lm"),
 ]
 
 Run = Callable[..., subprocess.CompletedProcess[str]]
@@ -49,7 +49,7 @@ def run(tmp_path: Path, log: Path) -> Run:
         (tmp_path / "data" / "noise" / noise).mkdir(parents=True)
 
     def run_recipe(*arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
-        steps = {"ROBUST_STEPS", "FROZEN_STEPS", "ADAPTED_STEPS"}
+        steps = {"ROBUST_STEPS", "FROZEN_STEPS", "LONGER_STEPS", "ADAPTED_STEPS"}
         unset = {"CONFIG", "MAX_MINUTES", "UNTIL", "WHISPER_DIR", "HAS_GPU", "MOONSHINE", *steps}
         inherited = {name: value for name, value in os.environ.items() if name not in unset}
         environment = {**inherited, "PYTHON": str(python), **variables}
@@ -79,15 +79,17 @@ def test_stages_in_order_on_a_cpu(run: Run, log: Path, tmp_path: Path) -> None:
     assert "unlabelled speech: left out, as WHISPER_DIR names no model" in finished.stdout
     commands = log.read_text().splitlines()
     assert "--moonshine UsefulSensors/moonshine-tiny " in commands[1]
-    robust, frozen = trainings = [command for command in commands if "train_hybrid_asr" in command]
+    robust, frozen, longer = trainings = [command for command in commands if "train_hybrid_asr" in command]
     assert f"--init_from {tmp_path}/work/head" in robust and "--encoder_lr_scale" not in robust
     assert f"--init_from {tmp_path}/work/robust/best_model" in frozen and "--encoder_lr_scale 0" in frozen
+    assert f"--init_from {tmp_path}/work/frozen/best_model" in longer and longer.endswith("--batch_seconds 96")
     for training in trainings:
         assert "configs/small_asr_config.json" in training
-        assert "--augment" in training
-        assert not any(flag in training for flag in ("--max_minutes", "--mixed_precision", "--enable_ttt"))
+        assert "--augment" in training and "--mixed_precision" in training
+        assert not any(flag in training for flag in ("--max_minutes", "--ema_decay", "--enable_ttt"))
     (packaging,) = [command for command in commands if "package_model" in command]
-    assert f"{tmp_path}/work/frozen/best_model {tmp_path}/work/robust {tmp_path}/work/frozen --results" in packaging
+    packaged = " ".join(f"{tmp_path}/work/{name}" for name in ("longer/best_model", "robust", "frozen", "longer"))
+    assert f"{packaged} --results" in packaging
     assert not (tmp_path / "work" / "noise" / "rain").exists()  # held out
 
 
@@ -95,7 +97,7 @@ def test_what_is_done_is_not_done_again(run: Run, log: Path) -> None:
     run(UNTIL="prepare")
     assert stages(log) == ["synthesize_speech"]
     run(UNTIL="train")
-    assert stages(log) == ["synthesize_speech", "pretrain_encoder", "fit_head", "robust", "frozen"]
+    assert stages(log) == ["synthesize_speech", "pretrain_encoder", "fit_head", "robust", "frozen", "longer"]
     run()
     assert stages(log) == ALL_STAGES
 
@@ -103,10 +105,10 @@ def test_what_is_done_is_not_done_again(run: Run, log: Path) -> None:
 def test_a_stage_through_the_adaptation_if_asked_for(run: Run, log: Path, tmp_path: Path) -> None:
     (tmp_path / "moonshine").mkdir()
     run(ADAPTED_STEPS="5", MOONSHINE=str(tmp_path / "moonshine"))
-    assert stages(log) == [*ALL_STAGES[:5], "adapted", *ALL_STAGES[5:]]
+    assert stages(log) == [*ALL_STAGES[:6], "adapted", *ALL_STAGES[6:]]
     commands = log.read_text().splitlines()
     assert f"--moonshine {tmp_path}/moonshine " in commands[1]
-    assert f"--init_from {tmp_path}/work/frozen/best_model" in commands[5] and "--enable_ttt" in commands[5]
+    assert f"--init_from {tmp_path}/work/longer/best_model" in commands[6] and "--enable_ttt" in commands[6]
     evaluations = [command for command in commands if " evaluate " in command]
     assert all(f"--checkpoint {tmp_path}/work/adapted/best_model" in command for command in evaluations)
 
@@ -119,9 +121,9 @@ def test_a_gpu_trains_in_pieces(run: Run, log: Path, tmp_path: Path) -> None:
     (tmp_path / "work" / "robust").mkdir()
     (tmp_path / "work" / "robust" / "results.json").write_text('{"stop_reason": "max_minutes", "step": 2}\n')
     assert run("7", HAS_GPU="1").returncode == 0
-    assert stages(log) == [stage for stage in ALL_STAGES if stage != "frozen"]
+    assert stages(log) == [stage for stage in ALL_STAGES if stage not in ("frozen", "longer")]
     (words,) = [command.split() for command in log.read_text().splitlines() if "train_hybrid_asr" in command]
-    assert "--resume" in words and "--mixed_precision" in words
+    assert "--resume" in words and "--mixed_precision" in words and "--ema_decay" in words
     assert 8 < float(words[words.index("--max_minutes") + 1]) < 9
     assert words[words.index("--seed") + 1] == "7"
 
