@@ -6,17 +6,19 @@ from dataclasses import dataclass
 from lact_asr_model.errors import UserError
 from lact_asr_model.evaluation.summary import BASELINE
 
-PEER_NAMES = ("tent", "suta")
+PEER_NAMES = ("tent", "suta", "suta_mean")
 OURS = "ttt"
 CONTINUAL = "continual"
-METHODS = "none, tent, suta, ttt, ttt_fast_weights, ttt_front_end, ttt_both, continual (with the same endings)"
+METHODS = (
+    "none, tent, suta, suta_mean, ttt, ttt_fast_weights, ttt_front_end, ttt_both, continual (with the same endings)"
+)
 
 
 @dataclass(frozen=True)
 class Method:
     """A method of adapting.
 
-    name: as in the results, such as "ttt_front_end:2". algorithm: "none", "tent", "suta", "ttt" or "continual". steps:
+    name: as in the results, such as "ttt_front_end:2". algorithm: "none", a peer's name, "ttt" or "continual". steps:
     None = its own default. ttt_parameters: what "ttt" and "continual" adapt; None = what the options say.
     """
 
@@ -47,7 +49,7 @@ def parse_methods(methods: str, steps: str | None = None) -> list[Method]:
 
 def _parse(text: str, counts: list[int]) -> Iterator[Method]:
     name, colon, number = text.partition(":")
-    algorithm, _, ttt_parameters = name.partition("_")
+    algorithm, _, ttt_parameters = (name, "", "") if name in PEER_NAMES else name.partition("_")
     ours = (OURS, CONTINUAL)
     is_known = name in (BASELINE, *PEER_NAMES, *ours) or (algorithm in ours and ttt_parameters)
     if not is_known:

@@ -1,5 +1,7 @@
 """Published adaptations of a CTC recogniser to one utterance, to measure ours against: Tent and SUTA.
 
+"suta_mean" is SUTA with what it lacks beside ours: its answer is the mean of those before and after.
+
 Both take steps of AdamW on some of the parameters, start every utterance from the model as it was (episodic), and work
 on any CTC model of `transformers`. What moves are copies of the parameters: the model runs with them in the place of
 its own, which are never written to.
@@ -18,7 +20,7 @@ from transformers import PreTrainedModel
 
 from lact_asr_model.errors import UserError
 from lact_asr_model.inference.ttt_losses import entropy_loss, entropy_mcc_loss
-from lact_asr_model.inference.ttt_procedure import evaluation_mode, frozen
+from lact_asr_model.inference.ttt_procedure import evaluation_mode, frozen, mean_of_answers
 from lact_asr_model.modeling_hybrid_asr import HybridASRForCTC
 
 
@@ -31,6 +33,7 @@ class Peer:
     adapts_front_end: whether the conv encoder and the feature projection move too, not only every LayerNorm.
     steps: how many, if nothing else is asked for.
     learning_rate: of AdamW; the published one suits models of about 100 M parameters.
+    unadapted_share: as in `TTTOptions`.
 
     Raises:
         UserError: a learning rate that cannot be used.
@@ -41,6 +44,7 @@ class Peer:
     adapts_front_end: bool
     steps: int = 10
     learning_rate: float = 2e-5
+    unadapted_share: float = 0.0
 
     def __post_init__(self) -> None:
         if not 0 < self.learning_rate < float("inf"):
@@ -50,6 +54,7 @@ class Peer:
 PEERS = {
     "tent": Peer(entropy_loss, temperature=1.0, adapts_front_end=False),
     "suta": Peer(entropy_mcc_loss, temperature=2.5, adapts_front_end=True),
+    "suta_mean": Peer(entropy_mcc_loss, temperature=2.5, adapts_front_end=True, unadapted_share=0.5),
 }
 
 
@@ -57,7 +62,7 @@ PEERS = {
 class PeerAdaptation:
     """The outcome of adapting to an utterance.
 
-    logits: [1, frames, vocab], with the adapted parameters. losses: one for each step, measured before it.
+    logits: [1, frames, vocab], of the answer. losses: one for each step, measured before it.
     parameters: the adapted copies, by their names in the model.
     """
 
@@ -101,6 +106,8 @@ def adapt_with_peer(
             optimizer.step()
         with torch.no_grad():
             logits = functional_call(model, parameters, kwargs=inputs).logits
+            if peer.unadapted_share:
+                logits = mean_of_answers(model(**inputs).logits, logits, peer.unadapted_share)
     return PeerAdaptation(logits, losses, {name: copy.detach() for name, copy in parameters.items()})
 
 

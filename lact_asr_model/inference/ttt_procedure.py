@@ -127,7 +127,10 @@ def adapt(
         unadapted = _unadapted(first, speech, losses)
         if options.accept:
             adaptation = _better(adaptation, unadapted, options)
-        return _averaged(adaptation, unadapted, options.unadapted_share) if options.unadapted_share else adaptation
+        if options.unadapted_share:
+            mean = mean_of_answers(unadapted.logits, adaptation.logits, options.unadapted_share)
+            adaptation = replace(adaptation, known_logits=mean)
+        return adaptation
 
 
 @contextmanager
@@ -213,6 +216,11 @@ def self_supervised_losses(
     Masks depend only on `options.seed`, `step` and an utterance's own length.
     """
     return _losses_and_logits(model, features, frame_mask, options, step, fast_weights)[0]
+
+
+def mean_of_answers(unadapted: Tensor, adapted: Tensor, unadapted_share: float) -> Tensor:
+    """The weighted mean of the log-probabilities of two answers, each given as logits [..., vocab]."""
+    return torch.lerp(torch.log_softmax(adapted, dim=-1), torch.log_softmax(unadapted, dim=-1), unadapted_share)
 
 
 @contextmanager
@@ -397,9 +405,3 @@ def _better(adapted: Adaptation, unadapted: Adaptation, options: TTTOptions) -> 
         features=torch.where(rows, adapted.features, unadapted.features),
         known_logits=torch.where(rows, adapted.logits, unadapted.logits),
     )
-
-
-def _averaged(adapted: Adaptation, unadapted: Adaptation, unadapted_share: float) -> Adaptation:
-    """The adaptation with the mean of both answers, taken over log-probabilities."""
-    after, before = (torch.log_softmax(each.logits, dim=-1) for each in (adapted, unadapted))
-    return replace(adapted, known_logits=torch.lerp(after, before, unadapted_share))

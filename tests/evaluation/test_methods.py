@@ -7,10 +7,11 @@ from lact_asr_model.evaluation.methods import Method, parse_methods
 
 
 def test_a_method_may_say_its_steps_and_parameters() -> None:
-    assert parse_methods("none, tent,suta:5,ttt,ttt:1,ttt_front_end:2") == [
+    assert parse_methods("none, tent,suta:5,suta_mean:5,ttt,ttt:1,ttt_front_end:2") == [
         Method("none", "none"),
         Method("tent", "tent"),
         Method("suta:5", "suta", 5),
+        Method("suta_mean:5", "suta_mean", 5),
         Method("ttt", "ttt"),
         Method("ttt:1", "ttt", 1),
         Method("ttt_front_end:2", "ttt", 2, "front_end"),

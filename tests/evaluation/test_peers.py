@@ -82,6 +82,17 @@ def test_suta_is_the_published_one(wav2vec2: Wav2Vec2ForCTC, inputs: dict[str, T
     assert adaptation.losses[-1] < adaptation.losses[0]
 
 
+def test_the_mean_is_that_of_the_models_answer_and_of_sutas(
+    wav2vec2: Wav2Vec2ForCTC, inputs: dict[str, Tensor]
+) -> None:
+    with torch.no_grad():
+        before = torch.log_softmax(wav2vec2(**inputs).logits, dim=-1)
+    after = torch.log_softmax(adapt_with_peer(wav2vec2, inputs, SUTA, steps=3).logits, dim=-1)
+    mean = adapt_with_peer(wav2vec2, inputs, PEERS["suta_mean"], steps=3).logits
+    assert (after - before).abs().max() > 1e-4
+    torch.testing.assert_close(mean, (before + after) / 2)
+
+
 @pytest.mark.parametrize("peer", [TENT, SUTA], ids=["tent", "suta"])
 def test_the_model_stays_as_it_is_and_every_utterance_starts_from_it(
     model: PreTrainedModel, inputs: dict[str, Tensor], peer: Peer

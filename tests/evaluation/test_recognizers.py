@@ -45,7 +45,7 @@ def test_without_steps_a_peer_reads_and_decodes_as_the_plain_recogniser(
     assert any(plain)
 
 
-@pytest.mark.parametrize("name", ["none", "tent", "suta:2", "ttt", "ttt_front_end:2"])
+@pytest.mark.parametrize("name", ["none", "tent", "suta:2", "suta_mean:2", "ttt", "ttt_front_end:2"])
 def test_every_method_survives_silence_and_too_little_audio(ours: Callable[[Method], Recognizer], name: str) -> None:
     (method,) = parse_methods(name)
     assert texts(ours(method), [RECORDINGS[0], *INAUDIBLE])[1:] == ["", "", ""]
