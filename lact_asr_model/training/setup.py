@@ -81,7 +81,7 @@ def make_accelerator(mixed_precision: bool, config: HybridASRConfig) -> Accelera
 
 def cpu_multiplies_in_bfloat16() -> bool:
     """Whether this CPU has instructions for bfloat16 products; without them, they are far slower than float32's."""
-    capabilities = torch.cpu.get_capabilities()
+    capabilities = getattr(torch.cpu, "get_capabilities", dict)()  # PyTorch 2.11 does not have it
     return any(capabilities.get(name, False) for name in ("avx512_bf16", "amx_bf16"))
 
 
