@@ -1,6 +1,6 @@
 """What a training starts from: configuration, vocabulary, model and processes."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import torch
@@ -81,7 +81,7 @@ def make_accelerator(mixed_precision: bool, config: HybridASRConfig) -> Accelera
 
 def cpu_multiplies_in_bfloat16() -> bool:
     """Whether this CPU has instructions for bfloat16 products; without them, they are far slower than float32's."""
-    capabilities = getattr(torch.cpu, "get_capabilities", dict)()  # PyTorch 2.11 does not have it
+    capabilities: Mapping[str, bool] = getattr(torch.cpu, "get_capabilities", dict)()  # PyTorch 2.11 does not have it
     return any(capabilities.get(name, False) for name in ("avx512_bf16", "amx_bf16"))
 
 
