@@ -29,10 +29,12 @@ class HybridASRConfig(PretrainedConfig):
     Encoder
         use_wav2vec2_encoder: wav2vec2 conv encoder; False gives a log-mel front end at the same frame rate.
         wav2vec2_model_name: hub id or folder of the wav2vec2, HuBERT or data2vec-audio checkpoint to start from.
-        encoder_target_ds_factor: frame period in steps of 40 samples; 5 is 12.5 ms, 8 is wav2vec2's own 20 ms.
+        encoder_target_ds_factor: frame period in steps of 40 samples; 5 is 12.5 ms, 8 is wav2vec2's own 20 ms (in steps
+            of 64 samples for Moonshine's stem, whose own 24 ms are 6).
         freeze_encoder: keep the conv encoder's weights fixed in training.
         encoder_lr_scale: learning rate of the conv encoder relative to the rest.
-        conv_dim, conv_kernel, conv_stride, conv_bias, feat_extract_norm, feat_extract_activation: as in wav2vec2.
+        conv_dim, conv_kernel, conv_stride, conv_bias, feat_extract_norm, feat_extract_activation: as in wav2vec2;
+            feat_extract_norm "moonshine" is Moonshine's conv stem instead, of three layers.
         num_mel_bins: size of the log-mel front end's features.
     Transformer
         num_hidden_layers, hidden_size, intermediate_size, num_attn_heads: the usual; any divisor of hidden_size
@@ -164,11 +166,13 @@ class HybridASRConfig(PretrainedConfig):
 
     @property
     def stem_stride(self) -> int:
-        """Samples per step of the grid that the conv layers before the last three make (40 for wav2vec2)."""
-        stride = 1
-        for layer_stride in self.conv_stride[:-3]:
-            stride *= layer_stride
-        return stride
+        """Samples per step of the grid that the layers before the `num_rate_layers` make (40 for wav2vec2)."""
+        return math.prod(self.conv_stride[: -self.num_rate_layers])
+
+    @property
+    def num_rate_layers(self) -> int:
+        """How many of the last conv layers change their strides with the frame rate: three, of Moonshine's stem two."""
+        return 2 if self.feat_extract_norm == "moonshine" else 3
 
     @property
     def receptive_field_samples(self) -> int:
@@ -242,13 +246,18 @@ class HybridASRConfig(PretrainedConfig):
             self._reject(name, _KINDS[type(default)])
 
     def _validate_conv_layers(self) -> None:
+        as_moonshine = self.feat_extract_norm == "moonshine"
+        num_layers, rate_strides = (3, [3, 2]) if as_moonshine else (7, [2, 2, 2])
         for name in ("conv_dim", "conv_kernel", "conv_stride"):
             sizes = getattr(self, name)
             valid = isinstance(sizes, (list, tuple)) and all(isinstance(size, int) and size > 0 for size in sizes)
-            if not valid or len(sizes) != 7:
-                self._reject(name, "a list of 7 whole numbers above 0, one for each conv layer")
-        if list(self.conv_stride[-3:]) != [2, 2, 2]:
-            self._reject("conv_stride", "2, 2, 2 in its last three layers (encoder_target_ds_factor changes the rate)")
+            if not valid or len(sizes) != num_layers:
+                self._reject(name, f"a list of {num_layers} whole numbers above 0, one for each conv layer")
+        if list(self.conv_stride[-len(rate_strides) :]) != rate_strides:
+            strides = ", ".join(map(str, rate_strides))
+            self._reject("conv_stride", f"{strides} at its end (encoder_target_ds_factor changes the rate)")
+        if as_moonshine and self.conv_dim[-1] != self.hidden_size:
+            self._reject("conv_dim", f"hidden_size {self.hidden_size} at its end: Moonshine's stem has no projection")
 
     def _reject(self, name: str, valid: str) -> None:
         raise UserError(f"config field {name} is {getattr(self, name)!r}; it must be {valid}")
@@ -300,7 +309,7 @@ _NOT_NEGATIVE = (
 _CHOICES = {
     "hidden_act": tuple(ACT2FN),
     "feat_extract_activation": tuple(ACT2FN),
-    "feat_extract_norm": ("group", "layer"),
+    "feat_extract_norm": ("group", "layer", "moonshine"),
     "newton_schulz_schedule": NEWTON_SCHULZ_SCHEDULES,
     "ttt_loss_type": TTT_LOSS_TYPES,
     "ttt_parameters": TTT_PARAMETERS,

@@ -20,7 +20,7 @@ from lact_asr_model.lact_layer import FastWeightMemory, WindowedAttention, inver
 from lact_asr_model.ops.fast_weights import FastWeights
 from lact_asr_model.ops.lengths import length_mask
 from lact_asr_model.ops.span_mask import sample_span_mask
-from lact_asr_model.wav2vec2_encoder import FeatureProjection, Wav2Vec2ConvEncoder, build_encoder
+from lact_asr_model.wav2vec2_encoder import Wav2Vec2ConvEncoder, build_encoder, build_feature_projection
 
 _PADDED_LOGIT = -1e4
 
@@ -82,7 +82,7 @@ class HybridASRForCTC(PreTrainedModel):
     def __init__(self, config: HybridASRConfig) -> None:
         super().__init__(config)
         self.encoder = build_encoder(config)
-        self.feature_projection = FeatureProjection(config, self.encoder.output_size)
+        self.feature_projection = build_feature_projection(config, self.encoder.output_size)
         self.feature_dropout = nn.Dropout(config.feat_proj_dropout)
         self.masked_spec_embed = nn.Parameter(torch.empty(config.hidden_size))
         self.layers = nn.ModuleList(LactBlock(config) for _ in range(config.num_hidden_layers))

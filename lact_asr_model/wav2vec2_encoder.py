@@ -6,10 +6,14 @@ inputs at distances it was never trained on. Here the last three layers keep the
 evaluated change. At factor 8 that is wav2vec2 itself, bit for bit; at any other factor a frame is exactly the frame
 wav2vec2 would give for the audio shifted to that place.
 
-Source: Baevski et al. 2020, "wav2vec 2.0", arXiv:2006.11477.
+Moonshine's conv stem is such an encoder, too: three layers on a grid of 64 samples, the last two of which follow the
+frame rate in the same way (`feat_extract_norm` "moonshine"; its own rate is factor 6, 24 ms).
+
+Sources: Baevski et al. 2020, "wav2vec 2.0", arXiv:2006.11477; Jeffries et al. 2024, "Moonshine", arXiv:2410.15608.
 """
 
 import math
+from typing import cast
 
 import torch
 from safetensors import SafetensorError
@@ -35,28 +39,31 @@ def conv_strides_and_dilations(config: HybridASRConfig) -> list[tuple[int, int]]
     A layer computes only the grid points that later layers read: the grid of its outputs is the greatest common
     divisor of the steps by which they are read.
     """
-    tap_distances = (1, 2, 4)
+    stem_strides = config.conv_stride[: -config.num_rate_layers]
+    rate_strides = config.conv_stride[-config.num_rate_layers :]
+    tap_distances = [math.prod(rate_strides[:index]) for index in range(len(rate_strides))]
     grids = [config.encoder_target_ds_factor]
     for distance in reversed(tap_distances):
         grids.insert(0, math.gcd(grids[0], distance))
-    last_three = [
+    rate_layers = [
         (grid_out // grid_in, distance // grid_in)
         for grid_in, grid_out, distance in zip(grids, grids[1:], tap_distances, strict=False)
     ]
-    return [(stride, 1) for stride in config.conv_stride[:-3]] + last_three
+    return [(stride, 1) for stride in stem_strides] + rate_layers
 
 
 class MaskedGroupNorm(nn.GroupNorm):
-    """GroupNorm with one group per channel whose statistics over time leave padding out."""
+    """GroupNorm with one group per channel, or with one group, whose statistics over time leave padding out."""
 
     def forward(self, hidden: Tensor, lengths: Tensor | None = None) -> Tensor:
         """hidden [batch, channels, time]; lengths [batch] of the true part, None where nothing is padded."""
         if lengths is None:
             return super().forward(hidden)
         mask = length_mask(lengths, hidden.shape[-1])[:, None]
-        count = lengths.clamp(min=1)[:, None, None]
-        mean = hidden.masked_fill(~mask, 0).sum(-1, keepdim=True) / count
-        variance = (hidden - mean).masked_fill(~mask, 0).square().sum(-1, keepdim=True) / count
+        dims = (1, 2) if self.num_groups == 1 else (2,)
+        count = lengths.clamp(min=1)[:, None, None] * (self.num_channels // self.num_groups)
+        mean = hidden.masked_fill(~mask, 0).sum(dims, keepdim=True) / count
+        variance = (hidden - mean).masked_fill(~mask, 0).square().sum(dims, keepdim=True) / count
         normalized = (hidden - mean) * torch.rsqrt(variance + self.eps)
         return normalized * self.weight[:, None] + self.bias[:, None]
 
@@ -72,7 +79,7 @@ class ConvLayer(nn.Module):
         self.layer_norm: nn.Module | None = None
         if config.feat_extract_norm == "layer":
             self.layer_norm = nn.LayerNorm(channels)
-        elif index == 0:
+        elif config.feat_extract_norm == "group" and index == 0:
             self.layer_norm = MaskedGroupNorm(channels, channels, eps=_GROUP_NORM_EPSILON)
         self.activation = ACT2FN[config.feat_extract_activation]
 
@@ -90,15 +97,30 @@ class ConvLayer(nn.Module):
         return ((lengths - dilation * (kernel - 1) - 1) // stride + 1).clamp(min=0)
 
 
+class MoonshineFirstLayer(ConvLayer):
+    """First layer of Moonshine's stem: tanh is the activation, and one norm over channels and time comes behind it."""
+
+    def __init__(self, config: HybridASRConfig, stride: int) -> None:
+        super().__init__(config, 0, stride, dilation=1)
+        self.layer_norm = MaskedGroupNorm(1, config.conv_dim[0], eps=_GROUP_NORM_EPSILON)
+
+    def forward(self, hidden: Tensor, lengths: Tensor | None) -> Tensor:
+        """As in `ConvLayer`."""
+        norm = cast("MaskedGroupNorm", self.layer_norm)
+        return norm(torch.tanh(self.conv(hidden)), None if lengths is None else self.output_lengths(lengths))
+
+
 class Wav2Vec2ConvEncoder(nn.Module):
-    """Raw audio to frames through seven conv layers; see the module's docstring."""
+    """Raw audio to frames through conv layers, wav2vec2's seven or Moonshine's three; see the module's docstring."""
 
     def __init__(self, config: HybridASRConfig) -> None:
         super().__init__()
         self.config = config
         self.output_size = config.conv_dim[-1]
         self.conv_layers = nn.ModuleList(
-            ConvLayer(config, index, stride, dilation)
+            MoonshineFirstLayer(config, stride)
+            if config.feat_extract_norm == "moonshine" and index == 0
+            else ConvLayer(config, index, stride, dilation)
             for index, (stride, dilation) in enumerate(conv_strides_and_dilations(config))
         )
 
@@ -198,6 +220,13 @@ class FeatureProjection(nn.Module):
     def forward(self, frames: Tensor) -> Tensor:
         """[batch, frames, input_size] to [batch, frames, hidden]."""
         return self.projection(self.layer_norm(frames))
+
+
+def build_feature_projection(config: HybridASRConfig, input_size: int) -> nn.Module:
+    """What is between encoder and stack: nothing behind Moonshine's stem, whose frames are what its layers read."""
+    if config.use_wav2vec2_encoder and config.feat_extract_norm == "moonshine":
+        return nn.Identity()
+    return FeatureProjection(config, input_size)
 
 
 def build_encoder(config: HybridASRConfig) -> Wav2Vec2ConvEncoder | LogMelEncoder:

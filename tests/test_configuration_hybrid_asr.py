@@ -3,7 +3,7 @@
 import json
 import math
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 import torch
@@ -191,6 +191,31 @@ def test_receptive_field_follows_the_conv_layers() -> None:
     config = HybridASRConfig(conv_kernel=[3, 2, 1, 1, 1, 1, 1], conv_stride=[4, 1, 1, 1, 2, 2, 2])
     assert config.receptive_field_samples == 3 + 4
     assert config.samples_per_frame == 4 * 5
+
+
+class TestMoonshineStem:
+    STEM: ClassVar[dict[str, Any]] = {
+        "feat_extract_norm": "moonshine", "hidden_size": 288, "encoder_target_ds_factor": 6,
+        "conv_dim": [288, 576, 288], "conv_kernel": [127, 7, 3], "conv_stride": [64, 3, 2],
+    }  # fmt: skip
+
+    def test_geometry(self) -> None:
+        """64 * 3 * 2 samples from frame to frame; 3 windows of 7 windows: 127 + (7 - 1) * 64 + (3 - 1) * 64 * 3."""
+        config = HybridASRConfig(**self.STEM)
+        assert config.samples_per_frame == 384
+        assert config.receptive_field_samples == 895
+        assert HybridASRConfig(**{**self.STEM, "encoder_target_ds_factor": 4}).samples_per_frame == 256
+
+    @pytest.mark.parametrize(
+        ("name", "value"),
+        [
+            ("conv_kernel", [3] * 7), ("conv_stride", [64, 2, 2]), ("conv_dim", [288, 576, 256]),
+            ("ttt_conv_layers", "0-3"),
+        ],
+    )  # fmt: skip
+    def test_what_is_not_one(self, name: str, value: Any) -> None:
+        with pytest.raises(UserError, match=f"config field {name} is"):
+            HybridASRConfig(**{**self.STEM, name: value})
 
 
 def test_save_and_load_round_trip(tmp_path: Path) -> None:

@@ -502,12 +502,13 @@ class TestFrontEnd:
 
         return {name: own(filters) for name, filters in model.initial_front_end().items()}
 
-    @pytest.mark.parametrize("norm", ["group", "layer"])
+    @pytest.mark.parametrize("norm", ["group", "layer", "moonshine"])
     def test_one_utterance_without_copies_to_keep_apart_is_one_of_many(
         self, tiny_config: HybridASRConfig, norm: str
     ) -> None:
         """One utterance takes a plain convolution, two take grouped ones: features and gradients are the same."""
-        model = model_with(tiny_config, feat_extract_norm=norm)
+        sizes = {"conv_kernel": [127, 7, 3], "conv_stride": [64, 3, 2], "conv_dim": [16, 16, tiny_config.hidden_size]}
+        model = model_with(tiny_config, feat_extract_norm=norm, **(sizes if norm == "moonshine" else {}))
         front_end = self.own_filters(model, batch_size=2)
         audio = torch.stack([utterance(4000, seed) for seed in (1, 2)])
         together, mask = model.encode(audio, torch.ones(2, 4000, dtype=torch.long), front_end)

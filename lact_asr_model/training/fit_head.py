@@ -75,7 +75,7 @@ def fit_head(model: HybridASRForCTC, answers: Sequence[Answers], epochs: int, pe
 def main(argv: Sequence[str] | None = None) -> None:
     """Command line: fit the head of a checkpoint and save the checkpoint to fine-tune."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None, allow_abbrev=False)
-    parser.add_argument("--init_from", type=Path, required=True, help="checkpoint, such as `pretrain_encoder` writes")
+    parser.add_argument("--init_from", type=Path, required=True, help="checkpoint, such as `moonshine` writes")
     parser.add_argument("--data_dir", type=Path, help="folder with the LibriSpeech subsets or manifests")
     parser.add_argument("--train_subset", required=True, help="transcribed sources joined by '+'")
     parser.add_argument("--output_dir", type=Path, required=True, help="gets a checkpoint for train --init_from")

@@ -1,24 +1,29 @@
-"""A start from Moonshine: its encoder's transformer layers become the attention and feed-forward of the LaCT blocks.
+"""A start from Moonshine: its encoder becomes the conv encoder, and the attention and feed-forward of the LaCT blocks.
 
-Moonshine's encoder has the same pre-norm layers with rotary positions; a block's layer memory is extra, and its output
-projection starts at zero, so that the stack begins as Moonshine's. Its conv stem is of another kind (three wide
-convolutions), which `pretrain_encoder` teaches the wav2vec2 conv encoder to imitate.
+With `feat_extract_norm` "moonshine" the conv encoder is built as Moonshine's stem. Moonshine's transformer layers have
+the same pre-norm structure with rotary positions as the blocks; a block's layer memory is extra, and its output
+projection starts at zero. So the model starts as Moonshine's encoder to the last digit, with a random head behind it.
 
 Source: Jeffries et al. 2024, "Moonshine: Speech Recognition for Live Transcription and Voice Commands",
 arXiv:2410.15608. The English models are under the MIT licence.
 """
 
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
 import torch
-import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 from transformers import AutoConfig, AutoModel
 
+from lact_asr_model.checkpoint_io import save_pretrained_folder
 from lact_asr_model.configuration_hybrid_asr import HybridASRConfig
-from lact_asr_model.errors import UserError
+from lact_asr_model.data.sources import read_utterances
+from lact_asr_model.errors import UserError, one_line_errors
 from lact_asr_model.modeling_hybrid_asr import HybridASRForCTC, LactBlock
-from lact_asr_model.ops.lengths import length_mask
+from lact_asr_model.text import build_vocabulary, make_processor
+from lact_asr_model.wav2vec2_encoder import ConvLayer, MaskedGroupNorm, Wav2Vec2ConvEncoder
 
 if TYPE_CHECKING:
     from transformers.models.moonshine.modeling_moonshine import MoonshineEncoder, MoonshineEncoderLayer
@@ -45,38 +50,21 @@ def load_moonshine_encoder(name_or_path: str) -> "MoonshineEncoder":
     return cast("MoonshineEncoder", encoder.requires_grad_(False))
 
 
-class MoonshineStem(nn.Module):
-    """Moonshine's conv stem with padding left out of its norm: what the LaCT blocks are used to being fed."""
-
-    def __init__(self, encoder: "MoonshineEncoder", config: HybridASRConfig) -> None:
-        super().__init__()
-        self.conv1, self.conv2, self.conv3 = encoder.conv1, encoder.conv2, encoder.conv3
-        self.groupnorm = encoder.groupnorm
-        self.config = config
-
-    def forward(self, input_values: Tensor, lengths: Tensor) -> Tensor:
-        """input_values [batch, samples], true lengths [batch] in samples, to [batch, frames, hidden]."""
-        (kernel,), (stride,) = self.conv1.kernel_size, self.conv1.stride
-        hidden = torch.tanh(self.conv1(SPEECH_AMPLITUDE * input_values[:, None]))
-        mask = length_mask((lengths - kernel) // stride + 1, hidden.shape[-1])[:, None]
-        hidden = hidden.masked_fill(~mask, 0)
-        count = mask.sum((1, 2), keepdim=True) * hidden.shape[1]
-        mean = hidden.sum((1, 2), keepdim=True) / count
-        variance = (hidden - mean).masked_fill(~mask, 0).square().sum((1, 2), keepdim=True) / count
-        hidden = (hidden - mean) * torch.rsqrt(variance + self.groupnorm.eps)
-        hidden = hidden * self.groupnorm.weight[:, None] + self.groupnorm.bias[:, None]
-        hidden = F.gelu(self.conv3(F.gelu(self.conv2(hidden))))
-        return hidden.mT[:, : self.config.num_frames(input_values.shape[1])]
-
-
 @torch.no_grad()
-def copy_stack(encoder: "MoonshineEncoder", model: HybridASRForCTC) -> None:
-    """Make the stack of `model` compute what Moonshine's computes, as long as a window holds the whole utterance.
+def copy_encoder(encoder: "MoonshineEncoder", model: HybridASRForCTC) -> None:
+    """Make `model` up to its head compute what Moonshine's encoder computes, where a window holds the whole utterance.
 
     Raises:
         UserError: the configuration of `model` has other sizes.
     """
     _check_sizes(encoder, model.config)
+    layers = cast("Wav2Vec2ConvEncoder", model.encoder).conv_layers
+    for layer, theirs in zip(layers, (encoder.conv1, encoder.conv2, encoder.conv3), strict=True):
+        bias = torch.zeros(theirs.out_channels) if theirs.bias is None else theirs.bias
+        cast("ConvLayer", layer).conv.load_state_dict({"weight": theirs.weight, "bias": bias})
+    first = cast("ConvLayer", layers[0])
+    first.conv.weight.mul_(SPEECH_AMPLITUDE)
+    cast("MaskedGroupNorm", first.layer_norm).load_state_dict(encoder.groupnorm.state_dict())
     for source, block in zip(encoder.layers, model.layers, strict=True):
         _copy_layer(cast("MoonshineEncoderLayer", source), cast("LactBlock", block), model.config.rotary_size)
     model.final_norm.weight.copy_(encoder.layer_norm.weight)
@@ -85,7 +73,7 @@ def copy_stack(encoder: "MoonshineEncoder", model: HybridASRForCTC) -> None:
 
 def _check_sizes(encoder: "MoonshineEncoder", config: HybridASRConfig) -> None:
     theirs = encoder.config
-    stem_period = encoder.conv1.stride[0] * encoder.conv2.stride[0] * encoder.conv3.stride[0]
+    convolutions = (encoder.conv1, encoder.conv2, encoder.conv3)
     pairs = {
         "hidden_size": theirs.hidden_size,
         "intermediate_size": theirs.intermediate_size,
@@ -94,11 +82,18 @@ def _check_sizes(encoder: "MoonshineEncoder", config: HybridASRConfig) -> None:
         "hidden_act": theirs.encoder_hidden_act,
         "rope_theta": theirs.rope_parameters["rope_theta"],
         "rotary_size": 2 * len(encoder.rotary_emb.inv_freq),
-        "samples_per_frame": stem_period,
+        "feat_extract_norm": "moonshine",
+        "feat_extract_activation": "gelu",
+        "conv_bias": True,
+        "conv_dim": [convolution.out_channels for convolution in convolutions],
+        "conv_kernel": [convolution.kernel_size[0] for convolution in convolutions],
+        "conv_stride": [convolution.stride[0] for convolution in convolutions],
+        "encoder_target_ds_factor": convolutions[1].stride[0] * convolutions[2].stride[0],
     }
     for name, value in pairs.items():
-        if getattr(config, name) != value:
-            raise UserError(f"moonshine: its {name} is {value}, the config says {getattr(config, name)}; change that")
+        ours = getattr(config, name)
+        if (list(ours) if isinstance(ours, tuple) else ours) != value:
+            raise UserError(f"moonshine: its {name} is {value}, the config says {ours}; change that")
 
 
 def _copy_layer(source: "MoonshineEncoderLayer", block: LactBlock, rotary_size: int) -> None:
@@ -125,3 +120,32 @@ def _pairs_to_halves(weight: Tensor, rotary_size: int) -> Tensor:
     """[heads, size, hidden]: Moonshine turns neighbouring dimensions, we turn those half the rotary size apart."""
     turned = weight[:, :rotary_size]
     return torch.cat([turned[:, 0::2], turned[:, 1::2], weight[:, rotary_size:]], dim=1)
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Command line: a checkpoint for `fit_head --init_from`, with a random head for the transcripts' characters."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None, allow_abbrev=False)
+    parser.add_argument("--config_path", type=Path, required=True)
+    parser.add_argument("--moonshine", required=True, help="Moonshine checkpoint, a hub id or a folder")
+    parser.add_argument("--data_dir", type=Path, help="folder with the LibriSpeech subsets or manifests")
+    parser.add_argument("--train_subset", required=True, help="sources joined by '+'; they give the vocabulary")
+    parser.add_argument("--output_dir", type=Path, required=True)
+    parser.add_argument("--seed", type=int, default=0)
+    with one_line_errors():
+        _start(parser.parse_args(argv))
+
+
+def _start(arguments: argparse.Namespace) -> None:
+    torch.manual_seed(arguments.seed)
+    encoder = load_moonshine_encoder(arguments.moonshine)
+    utterances = read_utterances(arguments.train_subset, arguments.data_dir)
+    processor = make_processor(build_vocabulary(utterance.text for utterance in utterances if utterance.text))
+    config = HybridASRConfig.from_file(arguments.config_path)
+    config.vocab_size = len(processor.tokenizer)
+    model = HybridASRForCTC(config)
+    copy_encoder(encoder, model)
+    save_pretrained_folder(arguments.output_dir, model, processor)
+
+
+if __name__ == "__main__":
+    main()

@@ -8,15 +8,14 @@
 #
 #     until recipes/small/run.sh DATA_DIR WORK_DIR; do [ $? = 75 ] || break; done
 #
-# MOONSHINE is the checkpoint that the stack starts from, a folder or a hub id (UsefulSensors/moonshine-tiny).
+# MOONSHINE is the checkpoint that the model starts from, a folder or a hub id (UsefulSensors/moonshine-tiny).
 # WHISPER_DIR, a model in faster-whisper's format, transcribes DATA_DIR/unlabelled for the training. UNTIL=prepare or
 # UNTIL=train ends it after these stages. PYTHON, CONFIG, BATCH_SECONDS, COPIES (of train-mini) and the numbers of
-# steps can be set, too. By default, a GPU has no stages with the filters as they are (FROZEN_STEPS, LONGER_STEPS), and
-# neither device has one with ADAPTED_STEPS.
+# steps can be set, too. With ADAPTED_STEPS, a training through the adaptation follows; by default there is none.
 set -euo pipefail
 
 if [ $# -lt 2 ]; then
-    sed -n '2,15p' "$0" >&2
+    sed -n '2,14p' "$0" >&2
     exit 2
 fi
 data=$(realpath "$1") work=$(realpath -m "$2") seed=${3:-0}
@@ -29,15 +28,13 @@ mkdir -p "$work"
 config=${CONFIG:-configs/small_asr_config.json} adapted_steps=${ADAPTED_STEPS:-0}
 if "$python" -c 'import sys, torch; sys.exit(not torch.cuda.is_available())'; then
     max_minutes=${4:-${MAX_MINUTES:-9}}
-    encoder_steps=${ENCODER_STEPS:-3000} robust_steps=${ROBUST_STEPS:-5000}
-    frozen_steps=${FROZEN_STEPS:-0} longer_steps=${LONGER_STEPS:-0}
+    robust_steps=${ROBUST_STEPS:-5000}
     batch_seconds=${BATCH_SECONDS:-240} warmup_steps=300 eval_every=500 num_workers=12 copies=${COPIES:-3}
     for_device=(--ema_decay 0.999)
 else
     max_minutes=${4:-${MAX_MINUTES:-}}
-    encoder_steps=${ENCODER_STEPS:-1200} robust_steps=${ROBUST_STEPS:-1150}
-    frozen_steps=${FROZEN_STEPS:-1800} longer_steps=${LONGER_STEPS:-1180}
-    batch_seconds=${BATCH_SECONDS:-48} warmup_steps=60 eval_every=300 num_workers=1 copies=${COPIES:-8}
+    robust_steps=${ROBUST_STEPS:-2000}
+    batch_seconds=${BATCH_SECONDS:-64} warmup_steps=60 eval_every=400 num_workers=1 copies=${COPIES:-8}
     for_device=()
 fi
 
@@ -82,17 +79,16 @@ if [ ! -d "$work/noise" ]; then
 fi
 [ "${UNTIL:-}" != prepare ] || exit 0
 
-# pre-train
-if [ ! -d "$work/encoder" ]; then
-    "$python" -m lact_asr_model.training.pretrain_encoder --config_path "$config" --data_dir "$data" \
-        --train_subset "$sources" --output_dir "$work/encoder" --moonshine "$moonshine" --batch_seconds 40 \
-        --max_steps "$encoder_steps" --num_workers "$num_workers" --seed "$seed"
+# start from a pre-trained encoder
+if [ ! -d "$work/start" ]; then
+    "$python" -m lact_asr_model.training.moonshine --config_path "$config" --moonshine "$moonshine" --data_dir "$data" \
+        --train_subset "$sources" --output_dir "$work/start" --seed "$seed"
 fi
 
 # fit the head
 if [ ! -d "$work/head" ]; then
-    "$python" -m lact_asr_model.training.fit_head --init_from "$work/encoder" --data_dir "$data" \
-        --train_subset train-mini --output_dir "$work/head" --num_workers "$num_workers"
+    "$python" -m lact_asr_model.training.fit_head --init_from "$work/start" --data_dir "$data" \
+        --train_subset train-mini --output_dir "$work/head" --epochs 12 --num_workers "$num_workers"
 fi
 
 # train NAME FROM STEPS PEAK_LR WARMUP_STEPS SEED [MORE FLAGS]
@@ -113,21 +109,11 @@ train() {
     done
 }
 
-# train: with noise, rooms and speeds; on with the conv filters as they are, which takes less time for a step, then once
-# more with larger batches; at last, if asked to, through the adaptation
-train robust "$work/head" "$robust_steps" 4e-4 "$warmup_steps" "$seed"
+# train: with noise, rooms and speeds; then, if asked to, through the adaptation
+train robust "$work/head" "$robust_steps" 6e-4 "$warmup_steps" "$seed"
 trained=robust trainings=("$work/robust")
-if ((frozen_steps)); then
-    train frozen "$work/$trained/best_model" "$frozen_steps" 6e-4 "$warmup_steps" $((seed + 1)) --encoder_lr_scale 0
-    trained=frozen trainings+=("$work/frozen")
-fi
-if ((longer_steps)); then
-    train longer "$work/$trained/best_model" "$longer_steps" 5e-4 "$warmup_steps" $((seed + 2)) --encoder_lr_scale 0 \
-        --batch_seconds $((2 * batch_seconds))
-    trained=longer trainings+=("$work/longer")
-fi
 if ((adapted_steps)); then
-    train adapted "$work/$trained/best_model" "$adapted_steps" 1e-4 20 $((seed + 3)) --enable_ttt --ttt_share 0.5
+    train adapted "$work/robust/best_model" "$adapted_steps" 1e-4 20 $((seed + 1)) --enable_ttt --ttt_share 0.5
     trained=adapted trainings+=("$work/adapted")
 fi
 [ "${UNTIL:-}" != train ] || exit 0

@@ -19,7 +19,7 @@ echo "$@" >>"{log}"
 flag() {{ while [ "$1" != "$name" ]; do shift; done; echo "$2"; }}
 name=--output_dir
 case "$*" in
-*pretrain_encoder* | *fit_head*) mkdir -p "$(flag "$@")" ;;
+*training.moonshine* | *fit_head*) mkdir -p "$(flag "$@")" ;;
 *train_hybrid_asr*)
     mkdir -p "$(flag "$@")"
     echo '{{"stop_reason": "max_steps", "step": 3}}' >"$(flag "$@")/results.json"
@@ -27,8 +27,8 @@ case "$*" in
 esac
 """
 ALL_STAGES = [
-    *("synthesize_speech", "pretrain_encoder", "fit_head", "robust", "frozen", "longer", "dev-mini"),
-    *("test-mini", "split_by_age", "speechocean762-test", "package_model", "tune-lm"),
+    *("synthesize_speech", "training.moonshine", "fit_head", "robust", "dev-mini", "test-mini"),
+    *("split_by_age", "speechocean762-test", "package_model", "tune-lm"),
 ]
 
 Run = Callable[..., subprocess.CompletedProcess[str]]
@@ -49,8 +49,16 @@ def run(tmp_path: Path, log: Path) -> Run:
         (tmp_path / "data" / "noise" / noise).mkdir(parents=True)
 
     def run_recipe(*arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
-        steps = {"ROBUST_STEPS", "FROZEN_STEPS", "LONGER_STEPS", "ADAPTED_STEPS"}
-        unset = {"CONFIG", "MAX_MINUTES", "UNTIL", "WHISPER_DIR", "HAS_GPU", "MOONSHINE", *steps}
+        unset = {
+            "CONFIG",
+            "MAX_MINUTES",
+            "UNTIL",
+            "WHISPER_DIR",
+            "HAS_GPU",
+            "MOONSHINE",
+            "ROBUST_STEPS",
+            "ADAPTED_STEPS",
+        }
         inherited = {name: value for name, value in os.environ.items() if name not in unset}
         environment = {**inherited, "PYTHON": str(python), **variables}
         command = [RECIPE, tmp_path / "data", tmp_path / "work", *arguments]
@@ -79,17 +87,12 @@ def test_stages_in_order_on_a_cpu(run: Run, log: Path, tmp_path: Path) -> None:
     assert "unlabelled speech: left out, as WHISPER_DIR names no model" in finished.stdout
     commands = log.read_text().splitlines()
     assert "--moonshine UsefulSensors/moonshine-tiny " in commands[1]
-    robust, frozen, longer = trainings = [command for command in commands if "train_hybrid_asr" in command]
-    assert f"--init_from {tmp_path}/work/head" in robust and "--encoder_lr_scale" not in robust
-    assert f"--init_from {tmp_path}/work/robust/best_model" in frozen and "--encoder_lr_scale 0" in frozen
-    assert f"--init_from {tmp_path}/work/frozen/best_model" in longer and longer.endswith("--batch_seconds 96")
-    for training in trainings:
-        assert "configs/small_asr_config.json" in training
-        assert "--augment" in training and "--mixed_precision" in training
-        assert not any(flag in training for flag in ("--max_minutes", "--ema_decay", "--enable_ttt"))
+    (training,) = [command for command in commands if "train_hybrid_asr" in command]
+    assert f"--init_from {tmp_path}/work/head --config_path configs/small_asr_config.json" in training
+    assert "--augment" in training and "--mixed_precision" in training
+    assert not any(flag in training for flag in ("--max_minutes", "--ema_decay", "--enable_ttt"))
     (packaging,) = [command for command in commands if "package_model" in command]
-    packaged = " ".join(f"{tmp_path}/work/{name}" for name in ("longer/best_model", "robust", "frozen", "longer"))
-    assert f"{packaged} --results" in packaging
+    assert f"{tmp_path}/work/robust/best_model {tmp_path}/work/robust --results" in packaging
     assert not (tmp_path / "work" / "noise" / "rain").exists()  # held out
 
 
@@ -97,7 +100,7 @@ def test_what_is_done_is_not_done_again(run: Run, log: Path) -> None:
     run(UNTIL="prepare")
     assert stages(log) == ["synthesize_speech"]
     run(UNTIL="train")
-    assert stages(log) == ["synthesize_speech", "pretrain_encoder", "fit_head", "robust", "frozen", "longer"]
+    assert stages(log) == ["synthesize_speech", "training.moonshine", "fit_head", "robust"]
     run()
     assert stages(log) == ALL_STAGES
 
@@ -105,10 +108,10 @@ def test_what_is_done_is_not_done_again(run: Run, log: Path) -> None:
 def test_a_stage_through_the_adaptation_if_asked_for(run: Run, log: Path, tmp_path: Path) -> None:
     (tmp_path / "moonshine").mkdir()
     run(ADAPTED_STEPS="5", MOONSHINE=str(tmp_path / "moonshine"))
-    assert stages(log) == [*ALL_STAGES[:6], "adapted", *ALL_STAGES[6:]]
+    assert stages(log) == [*ALL_STAGES[:4], "adapted", *ALL_STAGES[4:]]
     commands = log.read_text().splitlines()
     assert f"--moonshine {tmp_path}/moonshine " in commands[1]
-    assert f"--init_from {tmp_path}/work/longer/best_model" in commands[6] and "--enable_ttt" in commands[6]
+    assert f"--init_from {tmp_path}/work/robust/best_model" in commands[4] and "--enable_ttt" in commands[4]
     evaluations = [command for command in commands if " evaluate " in command]
     assert all(f"--checkpoint {tmp_path}/work/adapted/best_model" in command for command in evaluations)
 
@@ -116,12 +119,12 @@ def test_a_stage_through_the_adaptation_if_asked_for(run: Run, log: Path, tmp_pa
 def test_a_gpu_trains_in_pieces(run: Run, log: Path, tmp_path: Path) -> None:
     paused = run("7", "0", HAS_GPU="1")
     assert paused.returncode == 75
-    assert stages(log) == ["synthesize_speech", "pretrain_encoder", "fit_head"]
+    assert stages(log) == ["synthesize_speech", "training.moonshine", "fit_head"]
 
     (tmp_path / "work" / "robust").mkdir()
     (tmp_path / "work" / "robust" / "results.json").write_text('{"stop_reason": "max_minutes", "step": 2}\n')
     assert run("7", HAS_GPU="1").returncode == 0
-    assert stages(log) == [stage for stage in ALL_STAGES if stage not in ("frozen", "longer")]
+    assert stages(log) == ALL_STAGES
     (words,) = [command.split() for command in log.read_text().splitlines() if "train_hybrid_asr" in command]
     assert "--resume" in words and "--mixed_precision" in words and "--ema_decay" in words
     assert 8 < float(words[words.index("--max_minutes") + 1]) < 9
