@@ -82,6 +82,7 @@ def _check_sizes(encoder: "MoonshineEncoder", config: HybridASRConfig) -> None:
         "hidden_act": theirs.encoder_hidden_act,
         "rope_theta": theirs.rope_parameters["rope_theta"],
         "rotary_size": 2 * len(encoder.rotary_emb.inv_freq),
+        "use_wav2vec2_encoder": True,
         "feat_extract_norm": "moonshine",
         "feat_extract_activation": "gelu",
         "conv_bias": True,

@@ -76,6 +76,7 @@ def test_the_model_hears_what_moonshine_hears(moonshine_dir: Path) -> None:
         ({"conv_dim": [48, 48, 48]}, r"conv_dim is \[48, 96, 48\]"),
         ({"conv_kernel": [127, 5, 3]}, r"conv_kernel is \[127, 7, 3\]"),
         ({"conv_bias": False}, "conv_bias is True"),
+        ({"use_wav2vec2_encoder": False}, "use_wav2vec2_encoder is True"),
         (
             {"feat_extract_norm": "group", "conv_dim": [48] * 7, "conv_kernel": [3] * 7, "conv_stride": [6, *[2] * 6]},
             "feat_extract_norm is moonshine",
