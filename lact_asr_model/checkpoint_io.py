@@ -49,20 +49,20 @@ def save_pretrained_folder(
     *,
     model_card: str | None = None,
     max_shard_size: str = "50GB",
-    dtype: torch.dtype | None = None,
+    compact: bool = False,
 ) -> None:
     """Write a Hugging Face folder (and `README.md`, if a card is given) that takes the place of `folder` as a whole.
 
-    `dtype` is that of the weights on the disk (None: the model's own); they are loaded as float32 all the same. The
-    files are complete in a folder beside it before the first is renamed. A kill between the two renames leaves the old
-    one as FOLDER.previous, where `load_checkpoint` finds it.
+    `compact` stores the matrices inside the blocks as 8-bit floats (E4M3) and everything else in half precision; both
+    are loaded as float32. The files are complete in a folder beside it before the first is renamed. A kill between the
+    two renames leaves the old one as FOLDER.previous, where `load_checkpoint` finds it.
     """
     folder = Path(folder)
     partial, previous = _sibling(folder, "partial"), _sibling(folder, "previous")
     shutil.rmtree(partial, ignore_errors=True)
     with _without_progress_bar():
-        stored = {name: tensor.to(dtype or tensor.dtype) for name, tensor in model.state_dict().items()}
-        model.save_pretrained(partial, state_dict=stored, max_shard_size=max_shard_size)
+        state_dict = _compact(model) if compact else model.state_dict()
+        model.save_pretrained(partial, state_dict=state_dict, max_shard_size=max_shard_size)
     processor.save_pretrained(partial)
     if model_card is not None:
         (partial / "README.md").write_text(model_card, encoding="utf-8")
@@ -107,6 +107,14 @@ def save_atomically(path: str | Path, content: Any) -> None:
         file.flush()
         os.fsync(file.fileno())
     partial.replace(path)
+
+
+def _compact(model: HybridASRForCTC) -> dict[str, Tensor]:
+    matrices = model.hidden_matrices()
+    return {
+        name: tensor.to(torch.float8_e4m3fn if name in matrices else torch.float16)
+        for name, tensor in model.state_dict().items()
+    }
 
 
 def _load_folder(folder: Path) -> tuple[HybridASRForCTC, "Wav2Vec2Processor"]:

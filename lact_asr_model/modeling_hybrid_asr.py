@@ -307,6 +307,14 @@ class HybridASRForCTC(PreTrainedModel):
         """Parameters of the conv encoder, which learn at `encoder_lr_scale`."""
         return list(self.encoder.parameters())
 
+    def hidden_matrices(self) -> dict[str, Tensor]:
+        """Weights of the linear layers inside the blocks by name, but for those that make the memory's rates."""
+        return {
+            f"layers.{name}.weight": module.weight
+            for name, module in self.layers.named_modules()
+            if isinstance(module, nn.Linear) and not name.endswith("lr_proj")
+        }
+
     def step_scale_parameters(self) -> list[nn.Parameter]:
         """Logarithms of the learned factors of adaptation's steps; they have a learning rate of their own."""
         return [self.fast_weight_log_step_scales, self.front_end_log_step_scales]

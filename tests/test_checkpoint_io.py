@@ -63,16 +63,22 @@ def test_a_folder_comes_back_as_it_was(folder: Path, model: HybridASRForCTC, pro
     assert_same_model(model, HybridASRForCTC.from_pretrained(folder).eval())
 
 
-def test_shards_of_half_precision_come_back_in_full(
+def test_compact_shards_come_back_in_single_precision(
     tmp_path: Path, model: HybridASRForCTC, processor: Wav2Vec2Processor
 ) -> None:
-    options = {"max_shard_size": "20KB", "dtype": torch.float16, "model_card": "# Card\n"}
+    options = {"max_shard_size": "20KB", "compact": True, "model_card": "# Card\n"}
     save_pretrained_folder(tmp_path / "model", model, processor, **options)
-    assert len(list((tmp_path / "model").glob("*.safetensors"))) > 1
+    shards = list((tmp_path / "model").glob("*.safetensors"))
+    assert len(shards) > 1
     assert (tmp_path / "model" / "README.md").read_text() == "# Card\n"
+    stored = {name: weight for shard in shards for name, weight in load_file(shard).items()}
+    for name in ("attention.q_proj", "memory.out_proj", "feed_forward.0"):
+        assert stored[f"layers.1.{name}.weight"].dtype is torch.float8_e4m3fn
+    for name in ("layers.1.memory.w0", "layers.1.memory.lr_proj.weight", "lm_head.weight", "lm_head.bias"):
+        assert stored[name].dtype is torch.float16
+    assert {weight.dtype for weight in stored.values()} == {torch.float8_e4m3fn, torch.float16}
+    rounded = {name: weight.to(stored[name].dtype).float() for name, weight in model.state_dict().items()}
     loaded, _ = load_checkpoint(tmp_path / "model")
-    assert {weight.dtype for weight in loaded.parameters()} == {torch.float32}
-    rounded = {name: weight.half().float() for name, weight in model.state_dict().items()}
     torch.testing.assert_close(dict(loaded.state_dict()), rounded, rtol=0, atol=0)
     hub_style = HybridASRForCTC.from_pretrained(tmp_path / "model")
     torch.testing.assert_close(dict(hub_style.state_dict()), rounded, rtol=0, atol=0)

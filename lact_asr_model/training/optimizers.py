@@ -4,7 +4,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from lact_asr_model.modeling_hybrid_asr import HybridASRForCTC
 
@@ -21,7 +21,7 @@ def make_optimizers(
     norms, the biases, the filters and the fast weights (3-D) stay with AdamW. Weight decay spares vectors.
     Each parameter group keeps its own peak in `group["peak_lr"]`.
     """
-    matrices = [parameter for parameter in _hidden_matrices(model) if parameter.requires_grad] if name == "muon" else []
+    matrices = [matrix for matrix in model.hidden_matrices().values() if matrix.requires_grad] if name == "muon" else []
     taken = {id(parameter) for parameter in matrices}
     groups = []
     for parameters, scale in (
@@ -51,12 +51,3 @@ def set_learning_rate(optimizers: Iterable[torch.optim.Optimizer], factor: float
 
 def _group(parameters: Sequence[Tensor], peak_lr: float, weight_decay: float) -> dict[str, Any]:
     return {"params": parameters, "peak_lr": peak_lr, "lr": peak_lr, "weight_decay": weight_decay}
-
-
-def _hidden_matrices(model: HybridASRForCTC) -> list[Tensor]:
-    """Weights of the linear layers inside the blocks, but for the one that makes the memory's learning rates."""
-    return [
-        module.weight
-        for name, module in model.layers.named_modules()
-        if isinstance(module, nn.Linear) and not name.endswith("lr_proj")
-    ]

@@ -9,8 +9,6 @@ import argparse
 import json
 from pathlib import Path
 
-import torch
-
 from lact_asr_model.checkpoint_io import load_checkpoint, save_pretrained_folder
 from lact_asr_model.evaluation.summary import format_table
 from lact_asr_model.modeling_hybrid_asr import count_parameters
@@ -40,9 +38,7 @@ def main() -> None:
         tables="\n\n".join(f"`{each['subset']}`:\n\n{format_table(each['results'])}" for each in evaluations),
         training="\n".join(_training_row(folder) for folder in arguments.trainings),
     )
-    save_pretrained_folder(
-        arguments.output_dir, model, processor, model_card=card, max_shard_size="15MB", dtype=torch.float16
-    )
+    save_pretrained_folder(arguments.output_dir, model, processor, model_card=card, max_shard_size="15MB", compact=True)
 
 
 def _training_row(folder: Path) -> str:
