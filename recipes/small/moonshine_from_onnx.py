@@ -1,9 +1,10 @@
 """Moonshine's encoder out of a wheel: from the quantised ONNX file that it carries to a folder that transformers reads.
 
-    python recipes/small/moonshine_from_onnx.py site-packages/moonshine_voice/assets/tiny-en/encoder_model.ort OUT
+    python recipes/small/moonshine_from_onnx.py encoder_model.ort moonshine-tiny
 
-Whoever reaches the Hugging Face hub needs none of this: `UsefulSensors/moonshine-tiny` is the same model in full
-precision. The matrices come out as the 8-bit numbers say; the folder has no decoder. Needs `onnx` and `onnxruntime`.
+Whoever reaches the Hugging Face hub needs none of this: `UsefulSensors/moonshine-tiny` and `-base` are the same models in
+full precision. The matrices come out as the 8-bit numbers say, everything rounded to half precision; the folder has no
+decoder. Needs `onnx` and `onnxruntime`.
 """
 
 import argparse
@@ -83,7 +84,7 @@ def main() -> None:
     )
     model = MoonshineModel(config)
     model.encoder.load_state_dict({name: torch.tensor(value) for name, value in weights.items()})
-    model.save_pretrained(arguments.output_dir)
+    model.half().save_pretrained(arguments.output_dir)
 
 
 if __name__ == "__main__":
