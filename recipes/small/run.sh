@@ -8,7 +8,7 @@
 #
 #     until recipes/small/run.sh DATA_DIR WORK_DIR; do [ $? = 75 ] || break; done
 #
-# MOONSHINE is the checkpoint that the model starts from, a folder or a hub id (UsefulSensors/moonshine-tiny).
+# MOONSHINE is the checkpoint that the model starts from, a folder or a hub id (UsefulSensors/moonshine-base).
 # WHISPER_DIR, a model in faster-whisper's format, transcribes DATA_DIR/unlabelled for the training. UNTIL=prepare or
 # UNTIL=train ends it after these stages. PYTHON, CONFIG, BATCH_SECONDS, COPIES (of train-mini) and the numbers of
 # steps can be set, too. With ADAPTED_STEPS, a training through the adaptation follows; by default there is none.
@@ -19,7 +19,7 @@ if [ $# -lt 2 ]; then
     exit 2
 fi
 data=$(realpath "$1") work=$(realpath -m "$2") seed=${3:-0}
-moonshine=${MOONSHINE:-UsefulSensors/moonshine-tiny}
+moonshine=${MOONSHINE:-UsefulSensors/moonshine-base}
 [ ! -d "$moonshine" ] || moonshine=$(realpath "$moonshine")
 cd "$(dirname "$0")/../.."
 python=${PYTHON:-.venv/bin/python}
@@ -33,8 +33,8 @@ if "$python" -c 'import sys, torch; sys.exit(not torch.cuda.is_available())'; th
     for_device=(--ema_decay 0.999)
 else
     max_minutes=${4:-${MAX_MINUTES:-}}
-    robust_steps=${ROBUST_STEPS:-2000}
-    batch_seconds=${BATCH_SECONDS:-64} warmup_steps=60 eval_every=400 num_workers=1 copies=${COPIES:-8}
+    robust_steps=${ROBUST_STEPS:-1000}
+    batch_seconds=${BATCH_SECONDS:-96} warmup_steps=60 eval_every=200 num_workers=1 copies=${COPIES:-8}
     for_device=()
 fi
 
@@ -110,7 +110,7 @@ train() {
 }
 
 # train: with noise, rooms and speeds; then, if asked to, through the adaptation
-train robust "$work/head" "$robust_steps" 6e-4 "$warmup_steps" "$seed"
+train robust "$work/head" "$robust_steps" 5e-4 "$warmup_steps" "$seed"
 trained=robust trainings=("$work/robust")
 if ((adapted_steps)); then
     train adapted "$work/robust/best_model" "$adapted_steps" 1e-4 20 $((seed + 1)) --enable_ttt --ttt_share 0.5

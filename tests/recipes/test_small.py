@@ -86,7 +86,7 @@ def test_stages_in_order_on_a_cpu(run: Run, log: Path, tmp_path: Path) -> None:
     assert stages(log) == ALL_STAGES
     assert "unlabelled speech: left out, as WHISPER_DIR names no model" in finished.stdout
     commands = log.read_text().splitlines()
-    assert "--moonshine UsefulSensors/moonshine-tiny " in commands[1]
+    assert "--moonshine UsefulSensors/moonshine-base " in commands[1]
     (training,) = [command for command in commands if "train_hybrid_asr" in command]
     assert f"--init_from {tmp_path}/work/head --config_path configs/small_asr_config.json" in training
     assert "--augment" in training and "--mixed_precision" in training
