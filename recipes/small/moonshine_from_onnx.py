@@ -2,9 +2,9 @@
 
     python recipes/small/moonshine_from_onnx.py encoder_model.ort moonshine-base
 
-Whoever reaches the Hugging Face hub needs none of this: `UsefulSensors/moonshine-tiny` and `-base` are the same models in
-full precision. The matrices come out as the 8-bit numbers say, everything rounded to half precision; the folder has no
-decoder. Needs `onnx` and `onnxruntime`.
+Whoever reaches the Hugging Face hub needs none of this: `UsefulSensors/moonshine-tiny` and `-base` are the same models
+in full precision. The matrices come out as the 8-bit numbers say, everything rounded to half precision; the folder has
+no decoder. Needs `onnx` and `onnxruntime`.
 """
 
 import argparse
