@@ -73,6 +73,8 @@ def main() -> None:
     weights = read_encoder(arguments.encoder)
     num_layers = 1 + max(int(name.split(".")[1]) for name in weights if name.startswith("layers."))
     hidden_size = len(weights["layer_norm.weight"])
+    if hidden_size not in PARTIAL_ROTARY_FACTORS:
+        parser.error(f"{arguments.encoder}: has a width of {hidden_size}; give the encoder of Moonshine tiny or base")
     config = MoonshineConfig(
         hidden_size=hidden_size,
         intermediate_size=len(weights["layers.0.mlp.fc1.bias"]),
