@@ -33,7 +33,7 @@ if "$python" -c 'import sys, torch; sys.exit(not torch.cuda.is_available())'; th
     for_device=(--ema_decay 0.999)
 else
     max_minutes=${4:-${MAX_MINUTES:-}}
-    robust_steps=${ROBUST_STEPS:-1500}
+    robust_steps=${ROBUST_STEPS:-2500}
     batch_seconds=${BATCH_SECONDS:-96} warmup_steps=60 eval_every=200 num_workers=1 copies=${COPIES:-8}
     for_device=()
 fi
@@ -110,7 +110,7 @@ train() {
 }
 
 # train: with noise, rooms and speeds; then, if asked to, through the adaptation
-train robust "$work/head" "$robust_steps" 6e-4 "$warmup_steps" "$seed"
+train robust "$work/head" "$robust_steps" 8e-4 "$warmup_steps" "$seed"
 trained=robust trainings=("$work/robust")
 if ((adapted_steps)); then
     train adapted "$work/robust/best_model" "$adapted_steps" 1e-4 20 $((seed + 1)) --enable_ttt --ttt_share 0.5
