@@ -22,6 +22,10 @@ ACTIVITY_RANGE_DB = 40.0
 TELEPHONE_BAND_HZ = (300.0, 3400.0)
 TELEPHONE_RATE_HZ = 8000
 NUM_BABBLE_VOICES = 4
+WARP_FRAME_SAMPLES = 512
+WARP_HOP_SAMPLES = 128
+WARP_ENVELOPE_CEPSTRA = 32  # up to 2 ms, shorter than the period of any voice
+EQUALIZER_HZ = (0, 250, 500, 1000, 2000, 3000, 4000, 6000, 8000)
 MAX_CACHED_SAMPLES = 64_000_000  # 256 MB of float32 for each collection of recordings
 
 
@@ -137,6 +141,42 @@ def change_speed(samples: np.ndarray, rng: np.random.Generator, factor: float) -
     return resample(samples, factor, 1.0)
 
 
+def warp_formants(samples: np.ndarray, rng: np.random.Generator, factor: float) -> np.ndarray:
+    """Another vocal tract, 1/`factor` as long: the resonances move up by `factor`, pitch and pace stay.
+
+    The spectral envelope, smoothed in the cepstrum, is stretched along frequency in every frame (the idea of Jaitly and
+    Hinton 2013, on the waveform). No frequency of a frame changes by more than 20 dB.
+    """
+    window = np.sqrt(np.hanning(WARP_FRAME_SAMPLES + 1)[:-1]).astype(np.float32)
+    padded = np.pad(samples, WARP_FRAME_SAMPLES)
+    frames = np.lib.stride_tricks.sliding_window_view(padded, WARP_FRAME_SAMPLES)[::WARP_HOP_SAMPLES]
+    spectrum = np.fft.rfft(frames * window)
+    cepstrum = np.fft.irfft(np.log(np.abs(spectrum) + 1e-6))
+    cepstrum[:, WARP_ENVELOPE_CEPSTRA : 1 - WARP_ENVELOPE_CEPSTRA] = 0.0
+    envelope = np.fft.rfft(cepstrum).real
+    last = envelope.shape[1] - 1
+    source = np.minimum(np.arange(last + 1) / factor, last)
+    below = np.minimum(source.astype(int), last - 1)
+    share = (source - below).astype(np.float32)
+    warped = envelope[:, below] * (1 - share) + envelope[:, below + 1] * share
+    spectrum *= np.exp(np.clip(warped - envelope, -np.log(10), np.log(10)))
+    changed = np.zeros_like(padded)
+    for start, frame in zip(range(0, len(padded), WARP_HOP_SAMPLES), np.fft.irfft(spectrum) * window, strict=False):
+        changed[start : start + WARP_FRAME_SAMPLES] += frame
+    overlap = WARP_FRAME_SAMPLES / WARP_HOP_SAMPLES / 2  # squared windows add up to this everywhere
+    return (changed / np.float32(overlap))[WARP_FRAME_SAMPLES:][: len(samples)]
+
+
+def equalize(samples: np.ndarray, rng: np.random.Generator, std_db: float) -> np.ndarray:
+    """Another microphone: gains drawn from a normal distribution at `EQUALIZER_HZ`, straight lines in dB between."""
+    fft_size = _power_of_two(len(samples) + SAMPLING_RATE // 10)  # room for the filter to ring, so that nothing wraps
+    gains_db = np.interp(
+        np.fft.rfftfreq(fft_size, 1 / SAMPLING_RATE), EQUALIZER_HZ, rng.normal(0.0, std_db, len(EQUALIZER_HZ))
+    )
+    spectrum = np.fft.rfft(samples, fft_size) * (10 ** (gains_db / 20)).astype(np.float32)
+    return np.fft.irfft(spectrum, fft_size)[: len(samples)]
+
+
 def active_samples_mask(samples: np.ndarray) -> np.ndarray:
     """Bool [samples]: True in frames of 20 ms whose mean power is above 0 and within 40 dB of the loudest frame's."""
     powers, lengths = _frame_powers(samples)
@@ -172,7 +212,7 @@ class Recordings:
 
 @dataclass
 class TrainingAugmentation:
-    """Random speed, room, noise and gain, in this order: `augmentation(samples, rng) -> samples`.
+    """Random speed, vocal tract, room, noise, microphone and gain, in this order: `augmentation(samples, rng)`.
 
     The result depends only on the samples and the state of `rng`. Recorded noise needs `noise_dir`; without
     `impulse_response_dir` the rooms are synthetic. Ranges are uniform. Raises UserError when a folder has no audio.
@@ -180,10 +220,14 @@ class TrainingAugmentation:
 
     noise_dir: str | Path | None = None
     impulse_response_dir: str | Path | None = None
-    speed_range: tuple[float, float] = (0.9, 1.1)
+    speed_range: tuple[float, float] = (0.85, 1.18)
+    formant_probability: float = 0.5
+    formant_factor_range: tuple[float, float] = (0.85, 1.18)
     room_probability: float = 0.3
     noise_probability: float = 0.5
     noise_snr_db_range: tuple[float, float] = (3.0, 25.0)
+    equalizer_probability: float = 0.5
+    equalizer_std_db: float = 4.0
     gaussian_probability: float = 0.2
     gaussian_sigma_range: tuple[float, float] = (0.001, 0.01)
     gain_db_range: tuple[float, float] = (-6.0, 6.0)
@@ -194,11 +238,15 @@ class TrainingAugmentation:
 
     def __call__(self, samples: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         samples = change_speed(samples, rng, rng.uniform(*self.speed_range))
+        if rng.random() < self.formant_probability:
+            samples = warp_formants(samples, rng, rng.uniform(*self.formant_factor_range))
         if rng.random() < self.room_probability:
             samples = _random_room(samples, rng, self._rooms)
         if self._noises is not None and rng.random() < self.noise_probability:
             noise = self._noises.draw(rng)
             samples = add_noise_at_snr(samples, rng, noise, rng.uniform(*self.noise_snr_db_range))
+        if rng.random() < self.equalizer_probability:
+            samples = equalize(samples, rng, self.equalizer_std_db)
         if rng.random() < self.gaussian_probability:
             samples = add_gaussian(samples, rng, rng.uniform(*self.gaussian_sigma_range))
         return gain(samples, rng, rng.uniform(*self.gain_db_range))

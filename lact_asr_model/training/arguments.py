@@ -170,7 +170,8 @@ class TrainingArguments:
     )
 
     augment: bool = field(
-        default=False, metadata=_flag(bool, "random speed, gain, rooms, recorded and white noise on the training audio")
+        default=False,
+        metadata=_flag(bool, "random speed, vocal tract, room, noise, microphone and gain on the training audio"),
     )
     noise_dir: Path | None = field(default=None, metadata=_flag(Path, "recorded noises for --augment"))
     impulse_response_dir: Path | None = field(

@@ -195,6 +195,56 @@ def test_speed_changes_duration_and_pitch(factor: float) -> None:
     assert peak_hz == pytest.approx(400 * factor, abs=2)
 
 
+def vowel(pitch_hz: int, resonance_hz: int, num_samples: int = 16000) -> np.ndarray:
+    """A voice with one resonance: equal harmonics of `pitch_hz` through a peak 200 Hz wide."""
+    time = np.arange(num_samples) / 16000
+    harmonics_hz = np.arange(pitch_hz, 8000, pitch_hz)
+    levels = 1 / np.sqrt(1 + ((harmonics_hz - resonance_hz) / 200) ** 2)
+    return (0.02 * levels @ np.cos(2 * np.pi * harmonics_hz[:, None] * time)).astype(np.float32)
+
+
+@pytest.mark.parametrize("factor", [0.85, 1.0, 1.18])
+def test_warping_moves_resonances_but_not_pitch(factor: float) -> None:
+    before = vowel(pitch_hz=125, resonance_hz=2000)
+    after = shifts.warp_formants(before, make_rng(), factor)
+    assert len(after) == len(before)
+    assert after.dtype == np.float32
+    powers = np.abs(np.fft.rfft(after * np.hanning(16000))) ** 2  # one bin is 1 Hz
+    assert np.argmax(powers) == pytest.approx(2000 * factor, abs=125)
+    near_harmonics = np.abs(np.arange(8001) % 125 - 62.5) > 52.5
+    assert powers[near_harmonics].sum() > 0.99 * powers.sum()
+
+
+def test_warping_by_one_changes_nothing() -> None:
+    speech = speech_like(5000)
+    np.testing.assert_allclose(shifts.warp_formants(speech, make_rng(), 1.0), speech, atol=1e-6)
+
+
+def test_equalizer_has_the_gains_it_drew() -> None:
+    click = np.zeros(16000, dtype=np.float32)
+    click[8000] = 1.0
+    response = np.abs(np.fft.rfft(shifts.equalize(click, make_rng(3), std_db=4.0)))  # one bin is 1 Hz
+    gains_db = make_rng(3).normal(0.0, 4.0, len(shifts.EQUALIZER_HZ))
+    np.testing.assert_allclose(20 * np.log10(response[list(shifts.EQUALIZER_HZ)]), gains_db, atol=0.1)
+    between_db = 20 * np.log10(response[2500])
+    assert between_db == pytest.approx((gains_db[4] + gains_db[5]) / 2, abs=0.1)
+
+
+@pytest.mark.parametrize("num_samples", [0, 1, 7, 160, 5000])
+@pytest.mark.parametrize(
+    "change", [lambda x: shifts.warp_formants(x, make_rng(), 1.1), lambda x: shifts.equalize(x, make_rng(), 4.0)]
+)
+def test_voice_and_microphone_keep_length_input_and_silence(change, num_samples: int) -> None:
+    for samples in (speech_like(5000)[:num_samples], np.zeros(num_samples, dtype=np.float32)):
+        original = samples.copy()
+        changed = change(samples)
+        np.testing.assert_array_equal(samples, original)
+        assert changed.shape == samples.shape
+        assert changed.dtype == np.float32
+        assert np.isfinite(changed).all()
+        assert samples.any() or not changed.any()
+
+
 @pytest.mark.parametrize("name", [*NAMES, "gain:-20", "room:1"])
 @pytest.mark.parametrize("num_samples", [0, 1, 7, 160, 5000])
 def test_every_condition_keeps_length_input_and_silence(name: str, num_samples: int, folders) -> None:
@@ -317,13 +367,14 @@ def test_augmentation_is_repeatable_and_varied(folders) -> None:
     for seed, variant in enumerate(variants):
         np.testing.assert_array_equal(augment(speech, make_rng(seed)), variant)
         assert variant.dtype == np.float32
-        assert 8000 / 1.1 - 1 <= len(variant) <= 8000 / 0.9 + 1
+        assert 8000 / 1.18 - 1 <= len(variant) <= 8000 / 0.85 + 1
     assert len({len(variant) for variant in variants}) > 8
 
 
 def test_augmentation_parts_can_be_chosen(folders) -> None:
     speech = speech_like(8000)
-    parts = ("room_probability", "noise_probability", "gaussian_probability")
+    kinds = ("formant", "room", "noise", "equalizer", "gaussian")
+    parts = [f"{kind}_probability" for kind in kinds]
     nothing = {"speed_range": (1, 1), "gain_db_range": (0, 0), **dict.fromkeys(parts, 0)}
     np.testing.assert_array_equal(TrainingAugmentation(folders["noise"], **nothing)(speech, make_rng()), speech)
     for part in parts:
