@@ -9,18 +9,20 @@
 #     until recipes/small/run.sh DATA_DIR WORK_DIR; do [ $? = 75 ] || break; done
 #
 # MOONSHINE is the checkpoint that the model starts from, a folder or a hub id (UsefulSensors/moonshine-base).
-# WHISPER_DIR, a model in faster-whisper's format, transcribes DATA_DIR/unlabelled for the training. UNTIL=prepare or
-# UNTIL=train ends it after these stages. PYTHON, CONFIG, BATCH_SECONDS, COPIES (of train-mini) and the numbers of
-# steps can be set, too. With ADAPTED_STEPS, a training through the adaptation follows; by default there is none.
+# PIPER_VOICE, an .onnx file of piper-tts, speaks 2 h more of the synthetic speech. WHISPER_DIR, a model in
+# faster-whisper's format, transcribes DATA_DIR/unlabelled for the training. UNTIL=prepare or UNTIL=train ends it after
+# these stages. PYTHON, CONFIG, BATCH_SECONDS, COPIES (of train-mini) and the numbers of steps can be set, too. With
+# ADAPTED_STEPS, a training through the adaptation follows; by default there is none.
 set -euo pipefail
 
 if [ $# -lt 2 ]; then
-    sed -n '2,14p' "$0" >&2
+    sed -n '2,15p' "$0" >&2
     exit 2
 fi
 data=$(realpath "$1") work=$(realpath -m "$2") seed=${3:-0}
 moonshine=${MOONSHINE:-UsefulSensors/moonshine-base}
 [ ! -d "$moonshine" ] || moonshine=$(realpath "$moonshine")
+piper_voice=${PIPER_VOICE:+$(realpath "$PIPER_VOICE")}
 cd "$(dirname "$0")/../.."
 python=${PYTHON:-.venv/bin/python}
 mkdir -p "$work"
@@ -33,8 +35,8 @@ if "$python" -c 'import sys, torch; sys.exit(not torch.cuda.is_available())'; th
     for_device=(--ema_decay 0.999)
 else
     max_minutes=${4:-${MAX_MINUTES:-}}
-    robust_steps=${ROBUST_STEPS:-2500}
-    batch_seconds=${BATCH_SECONDS:-96} warmup_steps=60 eval_every=200 num_workers=1 copies=${COPIES:-8}
+    robust_steps=${ROBUST_STEPS:-3500}
+    batch_seconds=${BATCH_SECONDS:-96} warmup_steps=60 eval_every=200 num_workers=1 copies=${COPIES:-3}
     for_device=()
 fi
 
@@ -54,8 +56,16 @@ stop_if_time_is_up() {
 
 # prepare: synthetic speech, transcripts of unlabelled speech, the noises to train on
 if [ ! -e "$work/speech.done" ]; then
-    "$python" recipes/small/synthesize_speech.py "$data/text/books.txt.xz" "$work/speech" --hours 18 --seed "$seed"
+    "$python" recipes/small/synthesize_speech.py "$data/text/books.txt.xz" "$work/speech" --hours 30 --seed "$seed"
     touch "$work/speech.done"
+fi
+if [ -n "$piper_voice" ] && [ ! -e "$work/piper.done" ]; then
+    "$python" recipes/small/synthesize_speech.py "$data/text/books.txt.xz" "$work/piper" --hours 2 \
+        --seed $((seed + 1)) --piper_voice "$piper_voice"
+    touch "$work/piper.done"
+fi
+if [ -e "$work/piper.done" ]; then
+    sources=$sources+$work/piper/manifest.jsonl
 fi
 transcripts=$work/pseudo/manifest.jsonl
 if [ ! -e "$transcripts" ]; then
@@ -109,7 +119,7 @@ train() {
     done
 }
 
-# train: with noise, rooms and speeds; then, if asked to, through the adaptation
+# train: with noise, rooms, speeds, vocal tracts and microphones; then, if asked to, through the adaptation
 train robust "$work/head" "$robust_steps" 8e-4 "$warmup_steps" "$seed"
 trained=robust trainings=("$work/robust")
 if ((adapted_steps)); then

@@ -56,6 +56,7 @@ def run(tmp_path: Path, log: Path) -> Run:
             "WHISPER_DIR",
             "HAS_GPU",
             "MOONSHINE",
+            "PIPER_VOICE",
             "ROBUST_STEPS",
             "ADAPTED_STEPS",
         }
@@ -138,6 +139,16 @@ def test_transcripts_of_unlabelled_speech_are_trained_on(run: Run, log: Path, tm
     assert "left out" not in run(UNTIL="train").stdout
     trainings = [command for command in log.read_text().splitlines() if "train_hybrid_asr" in command]
     assert all(f"+{tmp_path}/work/pseudo/manifest.jsonl --val_subset" in command for command in trainings)
+
+
+def test_a_piper_voice_speaks_once_and_is_trained_on(run: Run, log: Path, tmp_path: Path) -> None:
+    run("4", UNTIL="prepare", PIPER_VOICE=str(tmp_path / "joe.onnx"))
+    run("4", UNTIL="train", PIPER_VOICE=str(tmp_path / "joe.onnx"))
+    commands = log.read_text().splitlines()
+    assert [command.split()[0] for command in commands[:3]].count("recipes/small/synthesize_speech.py") == 2
+    assert f"{tmp_path}/work/piper --hours 2 --seed 5 --piper_voice {tmp_path}/joe.onnx" in commands[1]
+    (training,) = [command for command in commands if "train_hybrid_asr" in command]
+    assert f"+{tmp_path}/work/piper/manifest.jsonl --val_subset" in training
 
 
 def test_usage(tmp_path: Path) -> None:
