@@ -9,7 +9,7 @@
 #     until recipes/small/run.sh DATA_DIR WORK_DIR; do [ $? = 75 ] || break; done
 #
 # MOONSHINE is the checkpoint that the model starts from, a folder or a hub id (UsefulSensors/moonshine-base).
-# PIPER_VOICE, an .onnx file of piper-tts, speaks 2 h more of the synthetic speech. WHISPER_DIR, a model in
+# PIPER_VOICE, an .onnx file of piper-tts, speaks 3 h more of the synthetic speech. WHISPER_DIR, a model in
 # faster-whisper's format, transcribes DATA_DIR/unlabelled for the training. UNTIL=prepare or UNTIL=train ends it after
 # these stages. PYTHON, CONFIG, BATCH_SECONDS, COPIES (of train-mini) and the numbers of steps can be set, too. With
 # ADAPTED_STEPS, a training through the adaptation follows; by default there is none.
@@ -35,7 +35,7 @@ if "$python" -c 'import sys, torch; sys.exit(not torch.cuda.is_available())'; th
     for_device=(--ema_decay 0.999)
 else
     max_minutes=${4:-${MAX_MINUTES:-}}
-    robust_steps=${ROBUST_STEPS:-3500}
+    robust_steps=${ROBUST_STEPS:-4500}
     batch_seconds=${BATCH_SECONDS:-96} warmup_steps=60 eval_every=200 num_workers=1 copies=${COPIES:-3}
     for_device=()
 fi
@@ -56,11 +56,11 @@ stop_if_time_is_up() {
 
 # prepare: synthetic speech, transcripts of unlabelled speech, the noises to train on
 if [ ! -e "$work/speech.done" ]; then
-    "$python" recipes/small/synthesize_speech.py "$data/text/books.txt.xz" "$work/speech" --hours 30 --seed "$seed"
+    "$python" recipes/small/synthesize_speech.py "$data/text/books.txt.xz" "$work/speech" --hours 40 --seed "$seed"
     touch "$work/speech.done"
 fi
 if [ -n "$piper_voice" ] && [ ! -e "$work/piper.done" ]; then
-    "$python" recipes/small/synthesize_speech.py "$data/text/books.txt.xz" "$work/piper" --hours 2 \
+    "$python" recipes/small/synthesize_speech.py "$data/text/books.txt.xz" "$work/piper" --hours 3 \
         --seed $((seed + 1)) --piper_voice "$piper_voice"
     touch "$work/piper.done"
 fi
