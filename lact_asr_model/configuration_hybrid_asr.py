@@ -53,6 +53,9 @@ class HybridASRConfig(PretrainedConfig):
     Training
         mask_prob, mask_span_frames: share and span of the frames masked at the stack's input in training.
         masked_prediction_weight: weight of the masked-prediction loss beside the CTC loss.
+        intermediate_ctc_layers: numbers (from 1) of the blocks after which there is a CTC head, too (Lee & Watanabe
+            2021, arXiv:2102.03216); adaptation can end there. intermediate_ctc_weight: share of the mean of their
+            losses in the CTC loss, the last head's has the rest.
     Adaptation (TTT)
         enable_ttt: adapt to every recording unless told otherwise.
         ttt_...: defaults of the options of the same names in `inference.ttt_options.TTTOptions`.
@@ -105,6 +108,8 @@ class HybridASRConfig(PretrainedConfig):
     mask_prob: float = 0.15
     mask_span_frames: int = 10
     masked_prediction_weight: float = 0.1
+    intermediate_ctc_layers: list[int] | tuple[int, ...] = ()
+    intermediate_ctc_weight: float = 0.3
 
     enable_ttt: bool = False
     ttt_loss_type: str = "masked_prediction"
@@ -225,6 +230,10 @@ class HybridASRConfig(PretrainedConfig):
         if not 2 <= self.rotary_size <= self.hidden_size // self.num_attn_heads:
             self._reject("partial_rotary_factor", "at most 1, and enough for two dimensions of each attention head")
         self._validate_conv_layers()
+        blocks = self.intermediate_ctc_layers
+        is_list = isinstance(blocks, (list, tuple)) and all(type(block) is int for block in blocks)
+        if not is_list or list(blocks) != sorted({b for b in blocks if 0 < b < self.num_hidden_layers}):
+            self._reject("intermediate_ctc_layers", f"a rising list of blocks from 1 to {self.num_hidden_layers - 1}")
         for name, num_layers in (("ttt_layers", self.num_hidden_layers), ("ttt_conv_layers", len(self.conv_dim))):
             try:
                 parse_layers(getattr(self, name), num_layers)
@@ -293,7 +302,7 @@ _POSITIVE = (
 )
 _PROBABILITIES = (
     *("hidden_dropout", "attention_dropout", "feat_proj_dropout", "layerdrop", "mask_prob", "ttt_mask_prob"),
-    "ttt_unadapted_share",
+    *("intermediate_ctc_weight", "ttt_unadapted_share"),
 )
 _NOT_NEGATIVE = (
     "encoder_lr_scale",

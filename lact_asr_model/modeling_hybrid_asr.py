@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any, ClassVar, cast
 
 import torch
@@ -29,14 +30,16 @@ _PADDED_LOGIT = -1e4
 class HybridASROutput(ModelOutput):
     """Output of `HybridASRForCTC`.
 
-    loss: scalar, with labels. logits: [batch, frames, vocabulary]. ctc_loss, masked_prediction_loss: its two terms,
-    the second in training mode only. hidden_states: (last hidden state [batch, frames, hidden],) when asked for.
+    loss: scalar, with labels. logits: [batch, frames, vocabulary]. ctc_loss, intermediate_ctc_loss (mean over the
+    intermediate heads), masked_prediction_loss: its terms, the last in training mode only. hidden_states: (last hidden
+    state [batch, frames, hidden],) when asked for.
     """
 
     loss: Tensor | None = None
     logits: Tensor | None = None
     hidden_states: tuple[Tensor, ...] | None = None
     ctc_loss: Tensor | None = None
+    intermediate_ctc_loss: Tensor | None = None
     masked_prediction_loss: Tensor | None = None
 
 
@@ -64,6 +67,19 @@ class LactBlock(GradientCheckpointingLayer):
         return hidden + self.dropout(self.feed_forward(self.feed_forward_norm(hidden)))
 
 
+class CTCHead(nn.Module):
+    """LayerNorm and a linear layer: the CTC head after one of the blocks before the last."""
+
+    def __init__(self, config: HybridASRConfig) -> None:
+        super().__init__()
+        self.norm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
+        self.output = nn.Linear(config.hidden_size, config.vocab_size)
+
+    def forward(self, hidden: Tensor) -> Tensor:
+        """Hidden states of the block [batch, frames, hidden] to logits [batch, frames, vocabulary]."""
+        return self.output(self.norm(hidden))
+
+
 class HybridASRForCTC(PreTrainedModel):
     """Speech recogniser with a layer memory in every forward pass and weights that can be adapted to an utterance.
 
@@ -89,6 +105,9 @@ class HybridASRForCTC(PreTrainedModel):
         self.final_norm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
         self.masked_prediction_head = nn.Linear(config.hidden_size, config.hidden_size)
         self.lm_head = nn.Linear(config.hidden_size, config.vocab_size)
+        self.intermediate_heads = nn.ModuleDict(
+            {str(block): CTCHead(config) for block in config.intermediate_ctc_layers}
+        )
         self.fast_weight_log_step_scales = nn.Parameter(torch.empty(config.num_hidden_layers), requires_grad=False)
         self.front_end_log_step_scales = nn.Parameter(torch.empty(len(self.initial_front_end())), requires_grad=False)
         self._adapted_fast_weights: Sequence[FastWeights] | None = None
@@ -146,12 +165,20 @@ class HybridASRForCTC(PreTrainedModel):
         """
         features, frame_mask = self.encode(input_values, attention_mask)
         span_mask = self._sample_training_spans(frame_mask) if self.training else None
-        hidden = self.run_stack(features, frame_mask, span_mask)
+        *states, hidden = self._run_blocks(features, frame_mask, span_mask)
+        hidden = self.final_norm(hidden)
         logits = self.classify(hidden, frame_mask)
 
-        loss = ctc_loss = masked_prediction_loss = None
+        loss = ctc_loss = intermediate_ctc_loss = masked_prediction_loss = None
         if labels is not None:
             loss = ctc_loss = self.ctc_loss(logits, frame_mask, labels)
+            if self.intermediate_heads:
+                losses = [
+                    self.ctc_loss(self.classify_at(states[block], frame_mask, block), frame_mask, labels)
+                    for block in self.config.intermediate_ctc_layers
+                ]
+                intermediate_ctc_loss = torch.stack(losses).mean()
+                loss = torch.lerp(ctc_loss, intermediate_ctc_loss, self.config.intermediate_ctc_weight)
         if span_mask is not None:
             per_utterance = self.masked_prediction_loss(hidden, features, span_mask)
             masked_prediction_loss = per_utterance.mean()
@@ -163,6 +190,7 @@ class HybridASRForCTC(PreTrainedModel):
             logits=logits,
             hidden_states=(hidden,) if output_hidden_states else None,
             ctc_loss=ctc_loss,
+            intermediate_ctc_loss=intermediate_ctc_loss,
             masked_prediction_loss=masked_prediction_loss,
         )
         return output.to_tuple() if return_dict is False else output
@@ -202,8 +230,9 @@ class HybridASRForCTC(PreTrainedModel):
         frame_mask: Tensor,
         span_mask: Tensor | None = None,
         fast_weights: Sequence[FastWeights] | None = None,
+        num_blocks: int | None = None,
     ) -> Tensor:
-        """All LaCT blocks and the final norm.
+        """The LaCT blocks; all of them and the final norm, or the first `num_blocks`.
 
         Args:
             features: [batch, frames, hidden], as `encode` gives them.
@@ -211,25 +240,48 @@ class HybridASRForCTC(PreTrainedModel):
             span_mask: bool [batch, frames], True = replaced by the learned mask vector.
             fast_weights: initial fast weights of each layer, one set per utterance; None = those of
                 `using_fast_weights`, or the learned ones outside of it.
+            num_blocks: end after so many blocks, for `classify_at`; None = the whole stack, for `classify`.
 
         Returns:
             [batch, frames, hidden].
         """
+        states = self._run_blocks(features, frame_mask, span_mask, fast_weights)
+        hidden = next(islice(states, num_blocks or self.config.num_hidden_layers, None))
+        return self.final_norm(hidden) if num_blocks is None else hidden
+
+    def _run_blocks(
+        self,
+        features: Tensor,
+        frame_mask: Tensor,
+        span_mask: Tensor | None = None,
+        fast_weights: Sequence[FastWeights] | None = None,
+    ) -> Iterator[Tensor]:
+        """The hidden states [batch, frames, hidden] before the first block and after each; as in `run_stack`."""
         if fast_weights is None:
             fast_weights = self._adapted_fast_weights
         hidden = features
         if span_mask is not None:
             hidden = torch.where(span_mask[..., None], self.masked_spec_embed.to(hidden.dtype), hidden)
         hidden = self.feature_dropout(hidden)
+        yield hidden
         for index, layer in enumerate(self.layers):
-            if self.training and torch.rand(()) < self.config.layerdrop:
-                continue
-            hidden = layer(hidden, frame_mask, None if fast_weights is None else fast_weights[index])
-        return self.final_norm(hidden)
+            if not self.training or torch.rand(()) >= self.config.layerdrop:
+                hidden = layer(hidden, frame_mask, None if fast_weights is None else fast_weights[index])
+            yield hidden
 
     def classify(self, hidden: Tensor, frame_mask: Tensor | None = None) -> Tensor:
         """CTC logits [batch, frames, vocabulary]; padded frames say blank, so that they decode to nothing."""
-        logits = self.lm_head(hidden)
+        return self._without_padding(self.lm_head(hidden), frame_mask)
+
+    def classify_at(self, hidden: Tensor, frame_mask: Tensor | None, block: int) -> Tensor:
+        """The same by the intermediate head after that many blocks, from the states that `run_stack` gives there.
+
+        Raises:
+            KeyError: there is no head after that block.
+        """
+        return self._without_padding(self.intermediate_heads[str(block)](hidden), frame_mask)
+
+    def _without_padding(self, logits: Tensor, frame_mask: Tensor | None) -> Tensor:
         if frame_mask is None:
             return logits
         padded = torch.full_like(logits[:1, :1], _PADDED_LOGIT)

@@ -8,6 +8,8 @@ import torch
 from torch.utils.data import Dataset
 
 from lact_asr_model.audio import load_audio
+from lact_asr_model.data.bucketing import Item
+from lact_asr_model.data.joining import join_samples
 from lact_asr_model.data.utterance import Utterance
 from lact_asr_model.errors import UserError
 
@@ -21,7 +23,8 @@ class UtteranceDataset(Dataset[dict[str, Any]]):
     """Items {"id": str, "samples": float32 [samples] in [-1, 1], "labels": list[int]}.
 
     `augmentation(samples, rng)` corrupts the samples; what it does to item i depends only on (seed, epoch, i), not on
-    workers, batches or order. With `tokenizer=None` the labels are empty, for data without transcripts.
+    workers, batches or order. Several indices are one item: their recordings one after the other, corrupted as one, and
+    their transcripts as one. With `tokenizer=None` the labels are empty, for data without transcripts.
     Raises UserError when a transcript is missing that the tokenizer needs.
     """
 
@@ -49,11 +52,14 @@ class UtteranceDataset(Dataset[dict[str, Any]]):
     def __len__(self) -> int:
         return len(self.utterances)
 
-    def __getitem__(self, index: int) -> dict[str, Any]:
-        utterance = self.utterances[index]
-        samples = load_audio(utterance.audio_path)
+    def __getitem__(self, index: Item) -> dict[str, Any]:
+        indices = (index,) if isinstance(index, int) else index
+        utterances = [self.utterances[one] for one in indices]
+        rng = np.random.default_rng([self.seed, int(self._epoch), *indices])
+        samples = join_samples([load_audio(utterance.audio_path) for utterance in utterances], rng)
         if self.augmentation is not None:
-            rng = np.random.default_rng([self.seed, int(self._epoch), index])
             samples = self.augmentation(samples, rng)
-        labels = [] if self.tokenizer is None else self.tokenizer(utterance.text).input_ids
-        return {"id": utterance.id, "samples": samples, "labels": labels}
+        labels = []
+        if self.tokenizer is not None:
+            labels = self.tokenizer(" ".join(utterance.text or "" for utterance in utterances)).input_ids
+        return {"id": "+".join(utterance.id for utterance in utterances), "samples": samples, "labels": labels}

@@ -111,7 +111,13 @@ class TrainingArguments:
         default=10_000, metadata=_flag(int, "optimiser steps from 10 %% to 100 %% of the peak", at_least=0)
     )
     lr_schedule: str = field(
-        default="cosine", metadata=_flag(str, "how the learning rate falls to 1 %% of the peak", choices=SCHEDULES)
+        default="cosine",
+        metadata=_flag(
+            str,
+            "how the learning rate falls to 1 %% of the peak; stable: in the last fifth of the steps only, so that "
+            "--max_steps may be changed on --resume",
+            choices=SCHEDULES,
+        ),
     )
     encoder_lr_scale: float | None = field(
         default=None,
@@ -169,6 +175,19 @@ class TrainingArguments:
         ),
     )
 
+    join_share: float = field(
+        default=0.0,
+        metadata=_flag(
+            float,
+            "share of the audio heard as long recordings, neighbouring utterances of one speaker joined with short "
+            "pauses, drawn anew each epoch",
+            at_least=0,
+            at_most=1,
+        ),
+    )
+    join_seconds: float = field(
+        default=60.0, metadata=_flag(float, "the longest such recording; the shortest is half as long", above=0)
+    )
     augment: bool = field(
         default=False,
         metadata=_flag(bool, "random speed, vocal tract, room, noise, microphone and gain on the training audio"),
@@ -186,6 +205,9 @@ class TrainingArguments:
         metadata=_flag(
             int, "optimiser steps between validations, each of which saves the state; not given: one epoch", at_least=1
         ),
+    )
+    save_minutes: float = field(
+        default=15.0, metadata=_flag(float, "minutes between two saved states, beside those of validations", above=0)
     )
     early_stop_patience: int | None = field(
         default=None,

@@ -4,7 +4,8 @@ import math
 
 from lact_asr_model.errors import UserError
 
-SCHEDULES = ("cosine", "triangular")
+SCHEDULES = ("cosine", "triangular", "stable")
+DECAY_SHARE = 0.2
 WARMUP_START = 0.1
 FINAL_FRACTION = 0.01
 
@@ -13,7 +14,9 @@ def learning_rate_factor(step: int, *, warmup_steps: int, max_steps: int, schedu
     """Share of the peak learning rate at optimiser step `step` (steps taken so far).
 
     Linear from 10 % to 100 % in `warmup_steps`, then down to 1 % at `max_steps`: along a half cosine, or along a
-    straight line for "triangular". It stays there afterwards.
+    straight line for "triangular". "stable" stays at the peak until the last 20 % of the steps and then takes the
+    straight line (Hägele et al. 2024, arXiv:2405.18392), so that how long to train may be decided late. It stays at 1 %
+    afterwards.
 
     Raises:
         UserError: warm-up does not end before training does, or the schedule is unknown.
@@ -22,7 +25,10 @@ def learning_rate_factor(step: int, *, warmup_steps: int, max_steps: int, schedu
     if step < warmup_steps:
         return WARMUP_START + (1 - WARMUP_START) * step / warmup_steps
     progress = min((step - warmup_steps) / (max_steps - warmup_steps), 1.0)
-    remaining = 1 - progress if schedule == "triangular" else (1 + math.cos(math.pi * progress)) / 2
+    if schedule == "cosine":
+        remaining = (1 + math.cos(math.pi * progress)) / 2
+    else:
+        remaining = min((1 - progress) / (DECAY_SHARE if schedule == "stable" else 1.0), 1.0)
     return FINAL_FRACTION + (1 - FINAL_FRACTION) * remaining
 
 

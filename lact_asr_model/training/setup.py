@@ -45,7 +45,7 @@ def build_model(
     model = HybridASRForCTC(config)
     if base is not None:
         try:
-            model.load_state_dict(base.state_dict())
+            _start_from(model, base)
         except RuntimeError:
             raise UserError(
                 f"--init_from {arguments.init_from}: its weights do not fit {arguments.config_path}; "
@@ -63,6 +63,18 @@ def build_model(
         enable: Any = getattr(model, "activation_checkpointing_enable", model.gradient_checkpointing_enable)
         enable({"use_reentrant": False})
     return model, processor
+
+
+def _start_from(model: HybridASRForCTC, base: HybridASRForCTC) -> None:
+    """Take the weights of `base`; an intermediate head that it does not have starts as a copy of the last one."""
+    weights = {name: tensor for name, tensor in base.state_dict().items() if "intermediate_heads." not in name}
+    last = {"norm": base.final_norm, "output": base.lm_head}
+    heads = dict(base.intermediate_heads.items())
+    for block in model.intermediate_heads:
+        for part, module in heads[block].named_children() if block in heads else last.items():
+            for name, tensor in module.state_dict().items():
+                weights[f"intermediate_heads.{block}.{part}.{name}"] = tensor
+    model.load_state_dict(weights)
 
 
 def make_accelerator(mixed_precision: bool, config: HybridASRConfig) -> Accelerator:

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from tqdm import tqdm
 
-LOSSES = ("loss", "ctc", "masked")
+LOSSES = ("loss", "ctc", "masked", "intermediate")
 
 
 class Tracker:

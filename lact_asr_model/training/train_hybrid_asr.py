@@ -10,6 +10,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 import transformers
 from accelerate.utils import gather_object, set_seed
@@ -19,6 +20,7 @@ from lact_asr_model.checkpoint_io import load_best_model, save_best_model, save_
 from lact_asr_model.data.bucketing import BucketBatchSampler
 from lact_asr_model.data.collate import CTCCollator
 from lact_asr_model.data.dataset import UtteranceDataset
+from lact_asr_model.data.joining import join_neighbours
 from lact_asr_model.data.shifts import TrainingAugmentation
 from lact_asr_model.data.sources import read_utterances
 from lact_asr_model.data.utterance import Utterance
@@ -43,7 +45,14 @@ BEST_MODEL = "best_model.pt"
 FREE_TO_CHANGE = (  # options with which a training may be resumed differently
     *("config_path", "data_dir", "val_subset", "test_subset", "output_dir", "resume", "init_from"),
     *("pretrained_encoder", "max_epochs", "max_steps", "max_minutes", "num_workers", "eval_every"),
-    *("early_stop_patience", "log_every", "noise_dir", "impulse_response_dir", "gradient_checkpointing"),
+    *(
+        "early_stop_patience",
+        "log_every",
+        "save_minutes",
+        "noise_dir",
+        "impulse_response_dir",
+        "gradient_checkpointing",
+    ),
 )
 
 
@@ -116,6 +125,7 @@ class Trainer:
             seed=arguments.seed,
             rank=self.accelerator.process_index,
             world_size=self.accelerator.num_processes,
+            join=self._join_neighbours if arguments.join_share else None,
         )
         collator = CTCCollator(self.processor.feature_extractor)
         device = self.accelerator.device
@@ -146,6 +156,7 @@ class Trainer:
             self.state.load(self.state_path, self._identity(), self.accelerator.process_index)
         self.window = LossWindow(self.accelerator.device)
         self.grad_norm = math.nan
+        self.saved_at_seconds = time.monotonic()
 
     def run(self) -> dict[str, Any]:
         """Train until there is a reason to stop, then recognise the test set with the best model."""
@@ -163,6 +174,8 @@ class Trainer:
                         self._log()
                     if progress.step % self.eval_every == 0:
                         self._validate()
+                    elif self._is_time_to_save():
+                        self._save_state()
                     stop_reason = self._completion()
                 if stop_reason is not None:
                     break
@@ -212,8 +225,10 @@ class Trainer:
                 output = self.model(**inputs)
                 state.scaler.scale(output.loss * (share * num_processes)).backward()  # DDP averages over processes
             losses.append(output.loss.detach())
-            parts = torch.stack([output.loss, output.ctc_loss, output.masked_prediction_loss]).detach()
-            self.window.losses += share * parts
+            parts = [output.loss, output.ctc_loss, output.masked_prediction_loss]
+            if output.intermediate_ctc_loss is not None:
+                parts.append(output.intermediate_ctc_loss)
+            self.window.losses[: len(parts)] += share * torch.stack(parts).detach()
 
         for optimizer in state.optimizers:
             state.scaler.unscale_(optimizer)
@@ -269,6 +284,8 @@ class Trainer:
         progress, window = self.state.progress, self.window
         sums = self.accelerator.reduce(window.losses, "sum")
         losses = dict(zip(LOSSES, (sums / window.num_steps).tolist(), strict=True))
+        if not self.state.model.config.intermediate_ctc_layers:
+            del losses["intermediate"]
         audio_seconds = window.num_samples / self.state.model.config.sampling_rate
         factor = learning_rate_factor(progress.step - 1, **self.schedule, schedule=self.arguments.lr_schedule)
         values = {
@@ -281,8 +298,8 @@ class Trainer:
         progress.history.append({"step": progress.step, "epoch": epoch, **values})
         self.tracker.log("train", progress.step, values)
         self.tracker.say(
-            f"step {progress.step}/{self.max_steps}  epoch {epoch:.2f}  loss {values['loss']:.4f}  "
-            f"ctc {values['ctc']:.4f}  masked {values['masked']:.4f}  lr {values['lr']:.2e}  "
+            f"step {progress.step}/{self.max_steps}  epoch {epoch:.2f}  "
+            f"{'  '.join(f'{name} {value:.4f}' for name, value in losses.items())}  lr {values['lr']:.2e}  "
             f"grad {self.grad_norm:.2f}  {values['audio_seconds_per_second']:.1f} audio s/s"
         )
         self.window = LossWindow(self.accelerator.device)
@@ -330,6 +347,12 @@ class Trainer:
             self.state_path.parent.mkdir(parents=True, exist_ok=True)
         self.state.save(self.state_path, self._identity(), self.accelerator.is_main_process)
         self.accelerator.wait_for_everyone()
+        self.saved_at_seconds = time.monotonic()
+
+    def _is_time_to_save(self) -> bool:
+        """The same on all processes."""
+        is_due = time.monotonic() - self.saved_at_seconds >= 60 * self.arguments.save_minutes
+        return bool(self._over_processes([is_due], torch.distributed.ReduceOp.MAX)[0])
 
     def _finish(self, stop_reason: str) -> dict[str, Any]:
         """Validate and save what is not yet; with the best model, recognise the test set; write `results.json`."""
@@ -412,6 +435,16 @@ class Trainer:
         tensor = torch.tensor(values, dtype=torch.float64)
         torch.distributed.all_reduce(tensor, operation, group=self.control_group)
         return tensor.tolist()
+
+    def _join_neighbours(self, rng: np.random.Generator) -> list[tuple[int, ...]]:
+        utterances = self.dataset.utterances
+        return join_neighbours(
+            [utterance.duration_seconds for utterance in utterances],
+            [utterance.speaker for utterance in utterances],
+            rng,
+            share=self.arguments.join_share,
+            longest_seconds=self.arguments.join_seconds,
+        )
 
     def _batch_limits(self) -> dict[str, Any]:
         if self.arguments.batch_seconds is not None:
