@@ -38,7 +38,6 @@ from lact_asr_model.inference.command_line import (
     make_decoding_options,
 )
 from lact_asr_model.inference.run_description import describe_run
-from lact_asr_model.inference.transcriber import Transcriber, vocabulary_of
 from lact_asr_model.metrics import ErrorCounts, area_under_roc, bootstrap_interval, correct_words, word_errors
 from lact_asr_model.text import BLANK, WORD_SEPARATOR
 
@@ -83,12 +82,12 @@ def _benchmark(arguments: argparse.Namespace) -> None:
     utterances = read_utterances(arguments.subset, arguments.data_dir)[: arguments.max_utterances]
     options = make_decoding_options(arguments)
     language_model = load_language_model(options.lm)
-    model, processor, device = load_model(arguments)
-    vocabulary = vocabulary_of(processor)
+    model = load_model(arguments)
+    vocabulary = model.vocabulary
 
     recordings = [load_audio(utterance.audio_path) for utterance in utterances]
     start_seconds = time.perf_counter()
-    emissions = compute_emissions(Transcriber(model, processor, device=device), recordings)
+    emissions = compute_emissions(model, recordings)
     acoustic_seconds = time.perf_counter() - start_seconds
     references = [utterance.text or "" for utterance in utterances]
     audio_seconds = sum(utterance.duration_seconds for utterance in utterances)
@@ -107,7 +106,7 @@ def _benchmark(arguments: argparse.Namespace) -> None:
         assert isinstance(decoder, BeamSearchDecoder)
         runs += _run_pyctcdecode(arguments.peer_dir, decoder, language_model, emissions)
 
-    run = describe_run(device)
+    run = describe_run(model.device)
     print(
         f"{len(utterances)} utterances of {arguments.subset}, {audio_seconds:.0f} s; beam {options.beam_size}; "
         f"acoustic model {acoustic_seconds:.2f} s, {run['num_threads']} thread, {run['hardware']}\n"

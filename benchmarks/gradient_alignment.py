@@ -11,31 +11,28 @@ layer. Nothing is adapted.
 import argparse
 from collections import defaultdict
 from collections.abc import Sequence
+from dataclasses import replace
 
 import torch
 from torch import Tensor
 from tqdm.auto import tqdm
 
+from lact_asr_model.acoustic_models.hybrid import HybridAcousticModel
+from lact_asr_model.adaptation.options import LOSS_TYPES
+from lact_asr_model.adaptation.procedure import self_supervised_losses
 from lact_asr_model.audio import load_audio
 from lact_asr_model.checkpoint_io import load_checkpoint
-from lact_asr_model.configuration_hybrid_asr import TTT_LOSS_TYPES
 from lact_asr_model.data.shifts import parse_conditions
 from lact_asr_model.data.sources import read_utterances
 from lact_asr_model.evaluation.comparison import corrupt
-from lact_asr_model.inference.transcriber import Transcriber
-from lact_asr_model.inference.ttt_options import TTTOptions
-from lact_asr_model.inference.ttt_procedure import self_supervised_losses
 from lact_asr_model.modeling_hybrid_asr import HybridASRForCTC
-from lact_asr_model.ops.fast_weights import FastWeights
 from lact_asr_model.ops.newton_schulz import newton_schulz
 
 
 def layer_parameters(model: HybridASRForCTC) -> dict[str, list[Tensor]]:
     """What adaptation can move, by layer."""
-    layers = {f"conv {index}": [filters] for index, filters in enumerate(model.initial_front_end().values())}
-    for index, block in enumerate(model.layers):
-        layers[f"block {index}"] = [block.get_parameter(f"memory.{name}") for name in FastWeights._fields]
-    return layers
+    conv = {f"conv {index}": list(of_layer.values()) for index, of_layer in enumerate(model.front_end_weights())}
+    return conv | {f"block {index}": list(of_layer.values()) for index, of_layer in enumerate(model.fast_weights())}
 
 
 def gradients(loss: Tensor, layers: dict[str, list[Tensor]]) -> dict[str, list[Tensor]]:
@@ -65,7 +62,7 @@ def main() -> None:
     arguments = parser.parse_args()
 
     model, processor = load_checkpoint(arguments.checkpoint)
-    transcriber = Transcriber(model, processor)
+    acoustic_model = HybridAcousticModel(model, processor)
     layers = layer_parameters(model)
     conditions = parse_conditions(
         arguments.conditions, noise_dir=arguments.noise_dir, impulse_response_dir=arguments.impulse_response_dir
@@ -75,24 +72,24 @@ def main() -> None:
     cosines: dict[tuple[str, str, str], list[float]] = defaultdict(list)
     for condition, utterance in tqdm([(c, u) for c in conditions for u in utterances], disable=None):
         samples = corrupt(load_audio(utterance.audio_path), condition, utterance.id, seed=0)
-        inputs = transcriber.normalize([samples])
+        inputs = acoustic_model.prepare([samples])
         labels = torch.tensor([processor.tokenizer(utterance.text).input_ids])
-        ctc = gradients(model(*inputs, labels=labels).loss, layers)
-        features, frame_mask = model.encode(*inputs)
-        for loss_type in TTT_LOSS_TYPES:
-            options = TTTOptions.from_config(model.config, loss_type=loss_type)
-            losses = self_supervised_losses(model, features, frame_mask, options)
+        ctc = gradients(model(**inputs, labels=labels).loss, layers)
+        speech = acoustic_model.listen(inputs, ())
+        for loss_type in LOSS_TYPES:
+            options = replace(acoustic_model.default_options, loss_type=loss_type)
+            losses, _ = self_supervised_losses(acoustic_model, speech, {}, options)
             for layer, of_layer in gradients(losses.sum(), layers).items():
                 directions = [newton_schulz(gradient, model.config.newton_schulz_schedule) for gradient in of_layer]
                 cosines[condition.name, layer, loss_type].append(cosine(directions, ctc[layer]))
 
     print(f"{len(utterances)} utterances; mean cosine with the CTC gradient (standard error)\n")
-    print("| condition | layer | " + " | ".join(TTT_LOSS_TYPES) + " |")
-    print("|---|---|" + "---|" * len(TTT_LOSS_TYPES))
+    print("| condition | layer | " + " | ".join(LOSS_TYPES) + " |")
+    print("|---|---|" + "---|" * len(LOSS_TYPES))
     for condition in conditions:
         for layer in layers:
             cells = []
-            for loss_type in TTT_LOSS_TYPES:
+            for loss_type in LOSS_TYPES:
                 values = torch.tensor(cosines[condition.name, layer, loss_type])
                 cells.append(f"{values.mean():+.3f} ({values.std() / len(values) ** 0.5:.3f})")
             print(f"| {condition.name} | {layer} | " + " | ".join(cells) + " |")

@@ -15,13 +15,13 @@ from unittest.mock import patch
 import torch
 from torch import Tensor
 
+from lact_asr_model.acoustic_models.loading import load
+from lact_asr_model.adaptation.options import AdaptationOptions
 from lact_asr_model.audio import load_audio
-from lact_asr_model.checkpoint_io import load_checkpoint
 from lact_asr_model.data.shifts import parse_conditions
 from lact_asr_model.evaluation.comparison import corrupt
 from lact_asr_model.evaluation.tasks import make_tasks
 from lact_asr_model.inference.transcriber import Transcriber
-from lact_asr_model.inference.ttt_options import TTTOptions
 from lact_asr_model.metrics import ErrorCounts, character_errors, word_errors
 from lact_asr_model.ops.newton_schulz import newton_schulz
 
@@ -62,7 +62,7 @@ def main() -> None:
     parser.add_argument("--noise_dir")
     arguments = parser.parse_args()
 
-    model, processor = load_checkpoint(arguments.checkpoint)
+    model = load(arguments.checkpoint)
     conditions = parse_conditions(arguments.conditions, noise_dir=arguments.noise_dir)
     tasks = make_tasks(
         conditions, arguments.subset, data_dir=arguments.data_dir, max_utterances=arguments.max_utterances
@@ -87,12 +87,12 @@ def main() -> None:
     print(f"{len(references)} utterances; WER / CER in %\n")
     print(f"| direction | share | {' | '.join(recordings)} |")
     print("|---|---|" + "---|" * len(recordings))
-    print(f"| none | | {rates(Transcriber(model, processor))} |", flush=True)
+    print(f"| none | | {rates(Transcriber(model))} |", flush=True)
     for name, direction in DIRECTIONS.items():
         for share in SHARES:
-            options = TTTOptions(loss_type="entropy_mcc", parameters="front_end", steps=2, front_end_step=share)
-            with patch("lact_asr_model.inference.ttt_weights.relative_muon_step", step_along(direction)):
-                found = rates(Transcriber(model, processor, ttt_options=options))
+            options = AdaptationOptions(loss_type="entropy_mcc", parameters="front_end", steps=2, front_end_step=share)
+            with patch("lact_asr_model.adaptation.steps.relative_muon_step", step_along(direction)):
+                found = rates(Transcriber(model, ttt_options=options))
             print(f"| {name} | {100 * share:g} % | {found} |", flush=True)
 
 

@@ -2,19 +2,15 @@
 
 import json
 import math
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
 from transformers import PretrainedConfig
 from transformers.activations import ACT2FN
 
+from lact_asr_model.adaptation.options import check_option, model_options, parse_layers
 from lact_asr_model.errors import UserError
 
-TTT_LOSS_TYPES = ("masked_prediction", "entropy", "entropy_mcc", "consistency")
-TTT_PARAMETERS = ("fast_weights", "front_end", "both")
-TTT_MODES = ("episodic", "continual")
-ALL_LAYERS = "all"
 NEWTON_SCHULZ_SCHEDULES = ("muon", "polar_express")
 
 Count = TypeVar("Count")  # int or integer tensor
@@ -58,7 +54,7 @@ class HybridASRConfig(PretrainedConfig):
             losses in the CTC loss, the last head's has the rest.
     Adaptation (TTT)
         enable_ttt: adapt to every recording unless told otherwise.
-        ttt_...: defaults of the options of the same names in `inference.ttt_options.TTTOptions`.
+        ttt_...: defaults of the options of the same names in `adaptation.options.AdaptationOptions`.
     """
 
     model_type = "hybrid_asr"
@@ -112,26 +108,19 @@ class HybridASRConfig(PretrainedConfig):
     intermediate_ctc_weight: float = 0.3
 
     enable_ttt: bool = False
-    ttt_loss_type: str = "masked_prediction"
-    ttt_mask_prob: float = 0.15
-    ttt_mask_span_frames: int = 10
-    ttt_steps: int = 1
-    ttt_learning_rate: float = 0.01
-    ttt_front_end_step: float = 0.01
-    ttt_parameters: str = "fast_weights"
-    ttt_layers: str = ALL_LAYERS
-    ttt_conv_layers: str = ALL_LAYERS
-    ttt_max_seconds: float = 0.0
-    ttt_temperature: float = 2.5
-    ttt_skip_entropy: float = 0.0
-    ttt_accept: bool = False
-    ttt_unadapted_share: float = 0.0
-    ttt_mode: str = "episodic"
-    ttt_reset_every: int = 0
 
     def __post_init__(self, **kwargs: Any) -> None:
+        for option in model_options():
+            setattr(self, _TTT + option.name, kwargs.pop(_TTT + option.name, option.default))
+        self._forget_what_is_retired(kwargs)
         self._validate()
         super().__post_init__(**kwargs)
+
+    def _forget_what_is_retired(self, kwargs: dict[str, Any]) -> None:
+        """Configurations of version 0.1 may ask for a gate and a loss that there are no more."""
+        kwargs.pop("ttt_accept", None)
+        if getattr(self, "ttt_loss_type") == "consistency":  # noqa: B009
+            self.ttt_loss_type = "entropy_mcc"
 
     @classmethod
     def from_file(cls, path: str | Path) -> "HybridASRConfig":
@@ -157,7 +146,8 @@ class HybridASRConfig(PretrainedConfig):
     @classmethod
     def own_fields(cls) -> dict[str, Any]:
         """Name and default of every field that this class itself defines, in order."""
-        return {name: getattr(cls, name) for name in cls.__annotations__ if name in cls.__dict__}
+        fields = {name: getattr(cls, name) for name in cls.__annotations__ if name in cls.__dict__}
+        return fields | {_TTT + option.name: option.default for option in model_options()}
 
     @property
     def rotary_size(self) -> int:
@@ -234,6 +224,10 @@ class HybridASRConfig(PretrainedConfig):
         is_list = isinstance(blocks, (list, tuple)) and all(type(block) is int for block in blocks)
         if not is_list or list(blocks) != sorted({b for b in blocks if 0 < b < self.num_hidden_layers}):
             self._reject("intermediate_ctc_layers", f"a rising list of blocks from 1 to {self.num_hidden_layers - 1}")
+        for option in model_options():
+            check_option(option, getattr(self, _TTT + option.name), f"config field {_TTT}{option.name}")
+        if self.ttt_exit_layer and self.ttt_exit_layer not in blocks:
+            self._reject("ttt_exit_layer", "0, or one of intermediate_ctc_layers")
         for name, num_layers in (("ttt_layers", self.num_hidden_layers), ("ttt_conv_layers", len(self.conv_dim))):
             try:
                 parse_layers(getattr(self, name), num_layers)
@@ -272,47 +266,23 @@ class HybridASRConfig(PretrainedConfig):
         raise UserError(f"config field {name} is {getattr(self, name)!r}; it must be {valid}")
 
 
-def parse_layers(text: str, num_layers: int = 1000) -> Sequence[int]:
-    """The numbers, in order, of layers such as "0-3,7", or "all".
-
-    Raises:
-        ValueError: the text is something else, or names a layer that there is not; it says what is valid.
-    """
-    if text == ALL_LAYERS:
-        return range(num_layers)
-    numbers: set[int] = set()
-    for part in text.split(","):
-        first, dash, last = (piece.strip() for piece in part.partition("-"))
-        if not first.isdecimal() or (dash and not last.isdecimal()) or (dash and int(last) < int(first)):
-            raise ValueError(f'"{ALL_LAYERS}" or numbers from 0 such as "0-3,7"')
-        if int(last or first) >= num_layers:
-            raise ValueError(f"layers from 0 to {num_layers - 1}")
-        numbers.update(range(int(first), int(last or first) + 1))
-    return sorted(numbers)
-
-
-_FIELDS_OF_SAVED_CONFIGS = ("architectures", "auto_map", "dtype", "model_type", "transformers_version")
+_TTT = "ttt_"
+_FIELDS_OF_SAVED_CONFIGS = ("ttt_accept", "architectures", "auto_map", "dtype", "model_type", "transformers_version")
 _NULLABLE = ("wav2vec2_model_name",)
 _KINDS = {int: "a whole number", bool: "true or false", str: "a string"}
 _POSITIVE = (
     *("vocab_size", "sampling_rate", "encoder_target_ds_factor", "num_mel_bins", "num_hidden_layers", "hidden_size"),
     *("intermediate_size", "num_attn_heads", "window_size", "rope_theta", "layer_norm_eps", "initializer_range"),
     *("partial_rotary_factor", "num_lact_heads", "lact_hidden_size", "lact_chunk_size", "fast_weight_lr_init"),
-    *("mask_span_frames", "ttt_mask_span_frames", "ttt_temperature"),
+    "mask_span_frames",
 )
 _PROBABILITIES = (
-    *("hidden_dropout", "attention_dropout", "feat_proj_dropout", "layerdrop", "mask_prob", "ttt_mask_prob"),
-    *("intermediate_ctc_weight", "ttt_unadapted_share"),
+    *("hidden_dropout", "attention_dropout", "feat_proj_dropout", "layerdrop", "mask_prob"),
+    "intermediate_ctc_weight",
 )
 _NOT_NEGATIVE = (
     "encoder_lr_scale",
     "masked_prediction_weight",
-    "ttt_steps",
-    "ttt_learning_rate",
-    "ttt_front_end_step",
-    "ttt_max_seconds",
-    "ttt_skip_entropy",
-    "ttt_reset_every",
     "pad_token_id",
 )
 _CHOICES = {
@@ -320,7 +290,4 @@ _CHOICES = {
     "feat_extract_activation": tuple(ACT2FN),
     "feat_extract_norm": ("group", "layer", "moonshine"),
     "newton_schulz_schedule": NEWTON_SCHULZ_SCHEDULES,
-    "ttt_loss_type": TTT_LOSS_TYPES,
-    "ttt_parameters": TTT_PARAMETERS,
-    "ttt_mode": TTT_MODES,
 }

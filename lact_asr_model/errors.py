@@ -29,6 +29,11 @@ def one_line_errors() -> Iterator[None]:
         raise SystemExit(141) from None
 
 
+def print_note(note: str) -> None:
+    """One line on stderr about something that the user may not expect."""
+    print(f"note: {note}", file=sys.stderr, flush=True)
+
+
 def print_error(error: UserError) -> None:
     """One line on stderr."""
     print(f"error: {' '.join(str(error).split())}", file=sys.stderr, flush=True)

@@ -1,9 +1,9 @@
 """The hybrid recogniser: conv encoder, a stack of LaCT blocks, a CTC head and a masked-prediction head."""
 
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections import deque
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from itertools import islice
+from itertools import chain
 from typing import Any, ClassVar, cast
 
 import torch
@@ -24,6 +24,9 @@ from lact_asr_model.ops.span_mask import sample_span_mask
 from lact_asr_model.wav2vec2_encoder import Wav2Vec2ConvEncoder, build_encoder, build_feature_projection
 
 _PADDED_LOGIT = -1e4
+_FILTERS = "encoder.conv_layers.{}.conv.weight"
+
+Weights = Mapping[str, Tensor]  # by parameter name, each with a leading dimension of one copy per utterance
 
 
 @dataclass
@@ -83,8 +86,9 @@ class CTCHead(nn.Module):
 class HybridASRForCTC(PreTrainedModel):
     """Speech recogniser with a layer memory in every forward pass and weights that can be adapted to an utterance.
 
-    The pieces `encode`, `run_stack` and `classify` are public: adaptation (`inference.ttt_procedure`) runs the encoder
-    once and the stack several times. Padding and the other utterances of a batch never change an utterance's output.
+    Weights that an utterance has of its own travel as arguments, a dict from parameter names to [batch, ...]: of conv
+    filters (`front_end_weights`) and of initial fast weights (`fast_weights`). The model itself never changes, so it
+    can serve several threads. Padding and the other utterances of a batch never change an utterance's output.
     """
 
     config_class = HybridASRConfig
@@ -109,9 +113,7 @@ class HybridASRForCTC(PreTrainedModel):
             {str(block): CTCHead(config) for block in config.intermediate_ctc_layers}
         )
         self.fast_weight_log_step_scales = nn.Parameter(torch.empty(config.num_hidden_layers), requires_grad=False)
-        self.front_end_log_step_scales = nn.Parameter(torch.empty(len(self.initial_front_end())), requires_grad=False)
-        self._adapted_fast_weights: Sequence[FastWeights] | None = None
-        self._adapted_front_end: Mapping[str, Tensor] | None = None
+        self.front_end_log_step_scales = nn.Parameter(torch.empty(len(self.front_end_weights())), requires_grad=False)
         self.post_init()
         self._freeze()
 
@@ -152,6 +154,7 @@ class HybridASRForCTC(PreTrainedModel):
         labels: Tensor | None = None,
         output_hidden_states: bool | None = None,
         return_dict: bool | None = None,
+        weights: Weights | None = None,
     ) -> HybridASROutput | tuple[Tensor, ...]:
         """Logits of every frame and, with labels, the training loss.
 
@@ -162,11 +165,13 @@ class HybridASRForCTC(PreTrainedModel):
             input_values: [batch, samples], normalised audio at `config.sampling_rate`.
             attention_mask: [batch, samples], 1 at true samples (padding on the right); None = all true.
             labels: [batch, length] token ids, padded with -100.
+            weights: of each utterance's own, by name [batch, ...]; None = the learned ones.
         """
-        features, frame_mask = self.encode(input_values, attention_mask)
+        features, frame_mask = self.encode(input_values, attention_mask, weights)
         span_mask = self._sample_training_spans(frame_mask) if self.training else None
-        *states, hidden = self._run_blocks(features, frame_mask, span_mask)
-        hidden = self.final_norm(hidden)
+        states = [self.start_stack(features, span_mask)]
+        states += self.run_blocks(states[0], frame_mask, weights)
+        hidden = self.final_norm(states[-1])
         logits = self.classify(hidden, frame_mask)
 
         loss = ctc_loss = intermediate_ctc_loss = masked_prediction_loss = None
@@ -196,28 +201,24 @@ class HybridASRForCTC(PreTrainedModel):
         return output.to_tuple() if return_dict is False else output
 
     def encode(
-        self,
-        input_values: Tensor,
-        attention_mask: Tensor | None = None,
-        front_end: Mapping[str, Tensor] | None = None,
+        self, input_values: Tensor, attention_mask: Tensor | None = None, weights: Weights | None = None
     ) -> tuple[Tensor, Tensor]:
         """Front end and projection: features [batch, frames, hidden] and frame_mask bool [batch, frames].
 
-        Args:
-            input_values, attention_mask: as in `forward`.
-            front_end: parameters of the encoder by name, a copy per utterance [batch, ...]; None = those of
-                `using_front_end`, or the learned ones outside of it.
+        Args: as in `forward`.
         """
-        batch, samples = input_values.shape
-        if samples < self.config.receptive_field_samples:
-            features = input_values.new_zeros(batch, 0, self.config.hidden_size)
-            return features, torch.zeros(batch, 0, dtype=torch.bool, device=input_values.device)
         lengths = None if attention_mask is None else attention_mask.sum(-1)
-        front_end = self._adapted_front_end if front_end is None else front_end
-        if front_end is None:
-            frames = self.encoder(input_values, lengths)
+        if input_values.shape[1] < self.config.receptive_field_samples:
+            return self.project(input_values.new_zeros(len(input_values), 0, self.encoder.output_size), lengths)
+        filters = self.filters_of(weights)
+        if filters:
+            frames = cast("Wav2Vec2ConvEncoder", self.encoder).run_layers(input_values[:, None], lengths, filters).mT
         else:
-            frames = self._encode_each(front_end, input_values, lengths)
+            frames = self.encoder(input_values, lengths)
+        return self.project(frames, lengths)
+
+    def project(self, frames: Tensor, lengths: Tensor | None) -> tuple[Tensor, Tensor]:
+        """What the stack takes, from the encoder's frames [batch, frames, size] and the lengths in samples [batch]."""
         features = self.feature_projection(frames)
         if lengths is None:
             return features, torch.ones(features.shape[:2], dtype=torch.bool, device=features.device)
@@ -229,7 +230,7 @@ class HybridASRForCTC(PreTrainedModel):
         features: Tensor,
         frame_mask: Tensor,
         span_mask: Tensor | None = None,
-        fast_weights: Sequence[FastWeights] | None = None,
+        weights: Weights | None = None,
         num_blocks: int | None = None,
     ) -> Tensor:
         """The LaCT blocks; all of them and the final norm, or the first `num_blocks`.
@@ -238,35 +239,35 @@ class HybridASRForCTC(PreTrainedModel):
             features: [batch, frames, hidden], as `encode` gives them.
             frame_mask: bool [batch, frames], True = real.
             span_mask: bool [batch, frames], True = replaced by the learned mask vector.
-            fast_weights: initial fast weights of each layer, one set per utterance; None = those of
-                `using_fast_weights`, or the learned ones outside of it.
+            weights: of each utterance's own, as in `forward`.
             num_blocks: end after so many blocks, for `classify_at`; None = the whole stack, for `classify`.
 
         Returns:
             [batch, frames, hidden].
         """
-        states = self._run_blocks(features, frame_mask, span_mask, fast_weights)
-        hidden = next(islice(states, num_blocks or self.config.num_hidden_layers, None))
+        hidden = self.start_stack(features, span_mask)
+        hidden = last_state(hidden, self.run_blocks(hidden, frame_mask, weights, end=num_blocks))
         return self.final_norm(hidden) if num_blocks is None else hidden
 
-    def _run_blocks(
-        self,
-        features: Tensor,
-        frame_mask: Tensor,
-        span_mask: Tensor | None = None,
-        fast_weights: Sequence[FastWeights] | None = None,
-    ) -> Iterator[Tensor]:
-        """The hidden states [batch, frames, hidden] before the first block and after each; as in `run_stack`."""
-        if fast_weights is None:
-            fast_weights = self._adapted_fast_weights
+    def start_stack(self, features: Tensor, span_mask: Tensor | None = None) -> Tensor:
+        """What the first block takes; arguments as in `run_stack`."""
         hidden = features
         if span_mask is not None:
             hidden = torch.where(span_mask[..., None], self.masked_spec_embed.to(hidden.dtype), hidden)
-        hidden = self.feature_dropout(hidden)
-        yield hidden
-        for index, layer in enumerate(self.layers):
+        return self.feature_dropout(hidden)
+
+    def run_blocks(
+        self,
+        hidden: Tensor,
+        frame_mask: Tensor,
+        weights: Weights | None = None,
+        first: int = 0,
+        end: int | None = None,
+    ) -> Iterator[Tensor]:
+        """The states [batch, frames, hidden] after each block from index `first` up to, without it, `end`."""
+        for index in range(first, self.config.num_hidden_layers if end is None else end):
             if not self.training or torch.rand(()) >= self.config.layerdrop:
-                hidden = layer(hidden, frame_mask, None if fast_weights is None else fast_weights[index])
+                hidden = self.layers[index](hidden, frame_mask, self._fast_weights_of(weights, index))
             yield hidden
 
     def classify(self, hidden: Tensor, frame_mask: Tensor | None = None) -> Tensor:
@@ -300,53 +301,49 @@ class HybridASRForCTC(PreTrainedModel):
         error = (self.masked_prediction_head(hidden).to(dtype) - target).square().mean(-1)
         return error.masked_fill(~span_mask, 0).sum(-1) / span_mask.sum(-1).clamp(min=1)
 
-    def initial_fast_weights(self) -> list[FastWeights]:
-        """The learned initial fast weights of every layer, with a leading batch dimension of 1."""
-        blocks = cast("list[LactBlock]", list(self.layers))
-        return [block.memory.initial_fast_weights() for block in blocks]
+    def fast_weights(self) -> list[dict[str, Tensor]]:
+        """The learned initial fast weights of every block [heads, rows, columns], by name."""
+        names = FastWeights._fields
+        return [
+            {f"layers.{index}.memory.{name}": getattr(block.memory, name) for name in names}
+            for index, block in enumerate(cast("list[LactBlock]", list(self.layers)))
+        ]
 
-    @contextmanager
-    def using_fast_weights(self, fast_weights: Sequence[FastWeights] | None) -> Iterator[None]:
-        """Run the stack from these fast weights inside the `with` (None: the learned ones).
+    def front_end_weights(self) -> list[dict[str, Tensor]]:
+        """The learned filters [out, in, kernel] of every conv layer, by name; none in a log-mel front end."""
+        if not isinstance(self.encoder, Wav2Vec2ConvEncoder):
+            return []
+        return [
+            {_FILTERS.format(index): cast("nn.Conv1d", layer.conv).weight}
+            for index, layer in enumerate(self.encoder.conv_layers)
+        ]
 
-        The parameters are never touched.
-        """
-        previous = self._adapted_fast_weights
-        self._adapted_fast_weights = fast_weights
-        try:
-            yield
-        finally:
-            self._adapted_fast_weights = previous
+    def filters_of(self, weights: Weights | None) -> dict[int, Tensor]:
+        """The conv filters among `weights`, by the index of their layer."""
+        names = enumerate(name for layer in self.front_end_weights() for name in layer)
+        return {index: weights[name] for index, name in names if name in weights} if weights else {}
 
-    def initial_front_end(self) -> dict[str, Tensor]:
-        """The learned conv filters [out, in, kernel] by their names in `encoder`; none in a log-mel front end."""
-        return {name: parameter for name, parameter in self.encoder.named_parameters() if parameter.ndim == 3}
-
-    @contextmanager
-    def using_front_end(self, front_end: Mapping[str, Tensor] | None) -> Iterator[None]:
-        """Encode every utterance with its own filters inside the `with` (None: the learned ones).
-
-        The parameters are never touched.
-        """
-        previous = self._adapted_front_end
-        self._adapted_front_end = front_end
-        try:
-            yield
-        finally:
-            self._adapted_front_end = previous
+    def _fast_weights_of(self, weights: Weights | None, index: int) -> FastWeights | None:
+        """The fast weights that the block starts from, if any of them is among `weights`."""
+        prefix = f"layers.{index}.memory."
+        if not weights or not any(name.startswith(prefix) for name in weights):
+            return None
+        learned = cast("LactBlock", self.layers[index]).memory.initial_fast_weights()._asdict()
+        return FastWeights(**{name: weights.get(prefix + name, own) for name, own in learned.items()})
 
     def learn_step_scales(self, parameters: str) -> None:
         """Let training learn how far adaptation moves each layer of "fast_weights", "front_end" or "both"."""
         self.fast_weight_log_step_scales.requires_grad_(parameters != "front_end")
         self.front_end_log_step_scales.requires_grad_(parameters != "fast_weights")
 
-    def fast_weight_step_scales(self) -> Tensor:
-        """Learned factors of the adaptation steps of the fast weights, one for each block; 1 if never trained."""
-        return self.fast_weight_log_step_scales.exp()
-
-    def front_end_step_scales(self) -> dict[str, Tensor]:
-        """Learned factors of the adaptation steps of the conv filters, by the names of `initial_front_end`."""
-        return dict(zip(self.initial_front_end(), self.front_end_log_step_scales.exp(), strict=True))
+    def step_scales(self) -> dict[str, Tensor]:
+        """Learned factors of adaptation's steps by the names of the weights that move; 1 if never trained."""
+        fast_weights, front_end = self.fast_weights(), self.front_end_weights()
+        pairs = [
+            *zip(fast_weights, self.fast_weight_log_step_scales.exp(), strict=True),
+            *zip(front_end, self.front_end_log_step_scales.exp(), strict=True),
+        ]
+        return {name: scale for layer, scale in pairs for name in layer}
 
     def frame_lengths(self, attention_mask: Tensor) -> Tensor:
         """True frames of every utterance: attention_mask [batch, samples] to [batch]."""
@@ -389,19 +386,6 @@ class HybridASRForCTC(PreTrainedModel):
             )
         self.encoder.load_pretrained(name_or_path)
 
-    def _encode_each(self, front_end: Mapping[str, Tensor], input_values: Tensor, lengths: Tensor | None) -> Tensor:
-        """The encoder with parameters of each utterance's own; PyTorch turns this into grouped convolutions."""
-        if len(input_values) == 1:  # without copies to keep apart, the plain convolution is faster
-            own = {name: parameter[0] for name, parameter in front_end.items()}
-            return torch.func.functional_call(self.encoder, own, (input_values, lengths))
-        if lengths is None:
-            lengths = torch.full((len(input_values),), input_values.shape[1], device=input_values.device)
-
-        def encode_one(parameters: dict[str, Tensor], samples: Tensor, length: Tensor) -> Tensor:
-            return torch.func.functional_call(self.encoder, parameters, (samples[None], length[None]))[0]
-
-        return torch.func.vmap(encode_one)(dict(front_end), input_values, lengths)
-
     def _sample_training_spans(self, frame_mask: Tensor) -> Tensor:
         seeds = torch.randint(2**31, (len(frame_mask),)).tolist()
         num_frames = frame_mask.sum(-1).tolist()
@@ -424,6 +408,11 @@ class HybridASRForCTC(PreTrainedModel):
             reduction="mean",
             zero_infinity=True,
         )
+
+
+def last_state(state: Tensor, later_states: Iterable[Tensor]) -> Tensor:
+    """The last of the states that `run_blocks` gives, or the one before them if there are none."""
+    return deque(chain([state], later_states), maxlen=1).pop()
 
 
 def count_parameters(model: HybridASRForCTC) -> dict[str, float]:

@@ -13,9 +13,11 @@ Sources: Baevski et al. 2020, "wav2vec 2.0", arXiv:2006.11477; Jeffries et al. 2
 """
 
 import math
+from collections.abc import Mapping
 from typing import cast
 
 import torch
+import torch.nn.functional as F
 from safetensors import SafetensorError
 from torch import Tensor, nn
 from transformers import AutoConfig, AutoModel
@@ -31,6 +33,7 @@ _SHARED_FIELDS = (
     *("conv_dim", "conv_kernel", "conv_stride", "conv_bias", "feat_extract_norm", "feat_extract_activation"),
 )
 _GROUP_NORM_EPSILON = 1e-5
+NO_FILTERS: Mapping[int, Tensor] = {}
 
 
 def conv_strides_and_dilations(config: HybridASRConfig) -> list[tuple[int, int]]:
@@ -83,14 +86,30 @@ class ConvLayer(nn.Module):
             self.layer_norm = MaskedGroupNorm(channels, channels, eps=_GROUP_NORM_EPSILON)
         self.activation = ACT2FN[config.feat_extract_activation]
 
-    def forward(self, hidden: Tensor, lengths: Tensor | None) -> Tensor:
-        """[batch, channels, time] to the same layout; `lengths` [batch] counts the true inputs, None = all."""
-        hidden = self.conv(hidden)
+    def forward(self, hidden: Tensor, lengths: Tensor | None, filters: Tensor | None = None) -> Tensor:
+        """[batch, channels, time] to the same layout.
+
+        Args:
+            lengths: [batch], counts the true inputs; None = all.
+            filters: [batch, out, in, kernel], of each utterance's own in the place of the learned ones.
+        """
+        hidden = self.convolve(hidden, filters)
         if isinstance(self.layer_norm, MaskedGroupNorm):
             hidden = self.layer_norm(hidden, None if lengths is None else self.output_lengths(lengths))
         elif self.layer_norm is not None:
             hidden = self.layer_norm(hidden.mT).mT
         return self.activation(hidden)
+
+    def convolve(self, hidden: Tensor, filters: Tensor | None) -> Tensor:
+        """The convolution alone; one utterance after the other where filters differ, as grouped ones are slow."""
+        if filters is None:
+            return self.conv(hidden)
+        stride, dilation = self.conv.stride, self.conv.dilation
+        each = [
+            F.conv1d(one[None], own, self.conv.bias, stride, dilation=dilation)
+            for one, own in zip(hidden, filters, strict=True)
+        ]
+        return torch.cat(each)
 
     def output_lengths(self, lengths: Tensor) -> Tensor:
         (kernel,), (stride,), (dilation,) = self.conv.kernel_size, self.conv.stride, self.conv.dilation
@@ -104,10 +123,12 @@ class MoonshineFirstLayer(ConvLayer):
         super().__init__(config, 0, stride, dilation=1)
         self.layer_norm = MaskedGroupNorm(1, config.conv_dim[0], eps=_GROUP_NORM_EPSILON)
 
-    def forward(self, hidden: Tensor, lengths: Tensor | None) -> Tensor:
+    def forward(self, hidden: Tensor, lengths: Tensor | None, filters: Tensor | None = None) -> Tensor:
         """As in `ConvLayer`."""
         norm = cast("MaskedGroupNorm", self.layer_norm)
-        return norm(torch.tanh(self.conv(hidden)), None if lengths is None else self.output_lengths(lengths))
+        return norm(
+            torch.tanh(self.convolve(hidden, filters)), None if lengths is None else self.output_lengths(lengths)
+        )
 
 
 class Wav2Vec2ConvEncoder(nn.Module):
@@ -126,10 +147,26 @@ class Wav2Vec2ConvEncoder(nn.Module):
 
     def forward(self, input_values: Tensor, lengths: Tensor | None = None) -> Tensor:
         """input_values [batch, samples], true lengths [batch] in samples, to [batch, frames, conv_dim[-1]]."""
-        hidden = input_values[:, None]
-        for index, layer in enumerate(self.conv_layers):
-            hidden = layer(hidden, lengths if index == 0 else None)
-        return hidden.mT
+        return self.run_layers(input_values[:, None], lengths).mT
+
+    def run_layers(
+        self,
+        hidden: Tensor,
+        lengths: Tensor | None = None,
+        filters: Mapping[int, Tensor] = NO_FILTERS,
+        first: int = 0,
+        end: int | None = None,
+    ) -> Tensor:
+        """The layers from number `first` up to, without it, `end` (None = all).
+
+        Args:
+            hidden: [batch, channels, time], of the layer before; [batch, 1, samples] for the first.
+            lengths: [batch], true lengths in samples.
+            filters: [batch, out, in, kernel] by layer: an utterance's own, where they are not the learned ones.
+        """
+        for index in range(first, len(self.conv_layers) if end is None else end):
+            hidden = self.conv_layers[index](hidden, lengths if index == 0 else None, filters.get(index))
+        return hidden
 
     def load_pretrained(self, name_or_path: str) -> None:
         """Take the conv weights of a wav2vec2, HuBERT or data2vec-audio checkpoint (hub id or folder).

@@ -1,6 +1,7 @@
 """Batches of utterances of similar length, the same on every process."""
 
 from collections.abc import Callable, Iterator, Sequence
+from typing import Any
 
 import numpy as np
 from torch.utils.data import Sampler
@@ -11,7 +12,7 @@ Item = int | tuple[int, ...]  # an utterance, or several that are heard as one
 LENGTH_JITTER = 0.1  # relative; varies an epoch's neighbours at a small cost in padding
 
 
-class BucketBatchSampler(Sampler[list[Item]]):
+class BucketBatchSampler(Sampler[list[Any]]):
     """Lists of indices into `durations_seconds`, neighbours in length, whole batches in random order.
 
     batch_size: utterances in a batch of one process. batch_seconds: bound of a batch's padded length, longest times
@@ -77,7 +78,7 @@ class BucketBatchSampler(Sampler[list[Item]]):
         """Batches of the whole epoch, skipped ones included."""
         return len(self._batches)
 
-    def __iter__(self) -> Iterator[list[Item]]:
+    def __iter__(self) -> Iterator[list[Any]]:
         num_skipped, self._num_skipped = self._num_skipped, 0
         yield from self._batches[num_skipped:]
 

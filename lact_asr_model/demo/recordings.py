@@ -22,8 +22,8 @@ from lact_asr_model.inference.command_line import (
 from lact_asr_model.metrics import word_errors
 
 if TYPE_CHECKING:
+    from lact_asr_model.adaptation.options import AdaptationOptions
     from lact_asr_model.decoding.hypothesis import Decoder
-    from lact_asr_model.inference.ttt_options import TTTOptions
 
 RECORDINGS_DIR = Path(__file__).parents[2] / "examples" / "recordings"
 WIDTH = 100
@@ -60,22 +60,22 @@ def _page(arguments: argparse.Namespace) -> Iterator[str]:
         f"noise {arguments.snr_db:g} dB": parse_condition(f"noise:{arguments.snr_db:g}", noise_dir=noise_dir),
     }
     yield "Loading the model ..."
-    model, processor, device = load_model(arguments)
+    model = load_model(arguments)
 
     from lact_asr_model.evaluation.comparison import recognize
-    from lact_asr_model.inference.transcriber import Transcriber, vocabulary_of
+    from lact_asr_model.inference.transcriber import Transcriber
 
-    options = make_ttt_options(arguments, model.config)
+    options = make_ttt_options(arguments, model)
     decoder = None
     try:
-        decoder = _beam_search(vocabulary_of(processor), arguments.checkpoint)
+        decoder = _beam_search(model.vocabulary, arguments.checkpoint)
     except UserError as error:
         yield f"Without language model: {error}"
     transcribers = {}
     for name, ttt_options in ((BASELINE, None), ("ttt", options)):
-        transcribers[name] = Transcriber(model, processor, ttt_options=ttt_options, device=device)
+        transcribers[name] = Transcriber(model, ttt_options=ttt_options, device=model.device)
         if decoder is not None:
-            with_lm = Transcriber(model, processor, decoder=decoder, ttt_options=ttt_options, device=device)
+            with_lm = Transcriber(model, decoder=decoder, ttt_options=ttt_options, device=model.device)
             transcribers[WITH_LM[name]] = with_lm
     yield _introduction(len(utterances), options, arguments.snr_db)
 
@@ -97,7 +97,7 @@ def _beam_search(vocabulary: list[str], checkpoint: str | None) -> "Decoder":
     return make_decoder(DecodingOptions(BEAM_SIZE, weights_dir=checkpoint_dir(checkpoint)), vocabulary)
 
 
-def _introduction(num_recordings: int, options: "TTTOptions", snr_db: float) -> str:
+def _introduction(num_recordings: int, options: "AdaptationOptions", snr_db: float) -> str:
     steps = "1 step" if options.steps == 1 else f"{options.steps} steps"
     text = (
         f"{num_recordings} recordings, as they are and with noise {snr_db:g} dB below the speech. "

@@ -15,10 +15,10 @@ from lact_asr_model.audio import SAMPLING_RATE, load_audio
 from lact_asr_model.data.shifts import Condition
 from lact_asr_model.data.utterance import Utterance
 from lact_asr_model.evaluation.processes import ALONE, Processes
-from lact_asr_model.evaluation.recognizers import Recognizer
 from lact_asr_model.evaluation.records import Record, RecordLog
 from lact_asr_model.evaluation.summary import BASELINE, CLEAN, SHIFTED, summarize
 from lact_asr_model.evaluation.tasks import Task
+from lact_asr_model.inference.transcriber import Transcriber
 from lact_asr_model.text import normalize_text
 
 
@@ -29,7 +29,7 @@ def corrupt(samples: np.ndarray, condition: Condition, utterance_id: str, seed: 
 
 
 def recognize(
-    recognizers: Mapping[str, Recognizer], batch: Sequence[Utterance], condition: Condition, seed: int
+    recognizers: Mapping[str, Transcriber], batch: Sequence[Utterance], condition: Condition, seed: int
 ) -> Iterator[Record]:
     """Corrupt a batch once and recognise it with every method; the time is shared out by the lengths.
 
@@ -55,7 +55,7 @@ def recognize(
             )
 
 
-def warm_up(recognizers: Iterable[Recognizer]) -> None:
+def warm_up(recognizers: Iterable[Transcriber]) -> None:
     """Recognise a second of noise with each, so that what happens only once is in no utterance's time."""
     noise = 0.1 * np.random.default_rng(0).standard_normal(SAMPLING_RATE, dtype=np.float32)
     for recognizer in recognizers:
@@ -63,7 +63,7 @@ def warm_up(recognizers: Iterable[Recognizer]) -> None:
 
 
 def run(
-    recognizers: Mapping[str, Recognizer],
+    recognizers: Mapping[str, Transcriber],
     tasks: Sequence[Task],
     log: RecordLog,
     *,

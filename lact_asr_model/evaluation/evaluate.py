@@ -10,7 +10,6 @@ import textwrap
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
 from lact_asr_model.data.shifts import CONDITION_GROUPS, CONDITIONS, PROTOCOL, parse_conditions
 from lact_asr_model.errors import UserError, one_line_errors
@@ -27,12 +26,6 @@ from lact_asr_model.inference.command_line import (
 )
 from lact_asr_model.inference.output_formats import write_atomically
 
-if TYPE_CHECKING:
-    import torch
-    from torch import nn
-
-    from lact_asr_model.evaluation.recognizers import Recognizer
-
 _METHODS_HELP = f"""\
 Methods: {METHODS}.
   none          recognises without adapting
@@ -42,7 +35,7 @@ Methods: {METHODS}.
   continual     the same, but each utterance starts from the weights that the one before it left; under every
                 condition they begin anew
 NAME:STEPS sets the steps: none,tent,suta:10,ttt_fast_weights:1,ttt_front_end:2. All but continual start each utterance
-from the model as it is. none, tent and suta also run on a folder of a wav2vec2, HuBERT or similar CTC model.
+from the model as it is. All run on any CTC model, also one of Hugging Face such as wav2vec2, HuBERT or WavLM.
 
 {textwrap.fill(f"Conditions: {CONDITIONS}; or a group of them: {CONDITION_GROUPS}.", 120)}
   noise:5:rain  draws from the folder rain of --noise_dir, noise:5 from all of it
@@ -173,14 +166,25 @@ def _compare(
 ) -> None:
     """Recognise this process's share; the first process then writes and prints what all have found."""
     from lact_asr_model.evaluation.comparison import run, summarize_all, warm_up, weights_digest
-    from lact_asr_model.evaluation.hugging_face import is_other_model
+    from lact_asr_model.evaluation.recognizers import make_recognizer
     from lact_asr_model.inference.run_description import describe_run
 
-    prepare = _prepare_other if is_other_model(arguments.checkpoint) else _prepare_ours
-    recognizers, model, device, ttt_settings = prepare(arguments, methods)
+    model = load_model(arguments)
+    options = make_ttt_options(arguments, model)
+    recognizers = {
+        method.name: make_recognizer(
+            method,
+            model,
+            options,
+            peer_learning_rate=arguments.peer_learning_rate,
+            device=model.device,
+            batch_size=arguments.batch_size,
+        )
+        for method in methods
+    }
     settings = {
         "checkpoint": arguments.checkpoint or "bundled model",
-        "weights_sha256": weights_digest(model),
+        "weights_sha256": weights_digest(model.model),
         "subset": arguments.subset,
         "seed": arguments.seed,
         "batch_size": arguments.batch_size,
@@ -188,7 +192,7 @@ def _compare(
         "impulse_response_dir": arguments.impulse_response_dir,
         "babble_dir": arguments.babble_dir,
         "peer_learning_rate": arguments.peer_learning_rate,
-        "ttt": ttt_settings,
+        "ttt": asdict(options),
     }
     with processes.first_one_first():
         log = RecordLog(arguments.output_dir, settings, processes.rank)
@@ -211,7 +215,7 @@ def _compare(
     results = {
         **settings,
         "extra_subsets": arguments.extra_subsets,
-        **describe_run(device),
+        **describe_run(model.device),
         "num_processes": processes.count,
         "results": summaries,
         "mean_of_shifted": shifted,
@@ -231,53 +235,3 @@ def _compare(
         print(*(format_compact_table(summaries, shifted, rate) for rate in ("wer", "cer")), sep="\n\n")
     else:
         print(format_table(summaries + shifted))
-
-
-_Prepared = tuple[dict[str, "Recognizer"], "nn.Module", "torch.device", dict[str, Any] | None]
-
-
-def _prepare_ours(arguments: argparse.Namespace, methods: Sequence[Method]) -> _Prepared:
-    """The methods by name with a model of this package, the device, and the adaptation options."""
-    from lact_asr_model.evaluation.recognizers import make_recognizer
-
-    model, processor, device = load_model(arguments)
-    options = make_ttt_options(arguments, model.config)
-    recognizers = {
-        method.name: make_recognizer(
-            method,
-            model,
-            processor,
-            options,
-            peer_learning_rate=arguments.peer_learning_rate,
-            device=device,
-            batch_size=arguments.batch_size,
-        )
-        for method in methods
-    }
-    return recognizers, model, device, asdict(options)
-
-
-def _prepare_other(arguments: argparse.Namespace, methods: Sequence[Method]) -> _Prepared:
-    """The methods by name with a CTC model of another kind, and the device."""
-    import torch
-
-    from lact_asr_model.evaluation.hugging_face import load_other_model
-    from lact_asr_model.evaluation.recognizers import make_single_recognizer
-    from lact_asr_model.inference.run_description import choose_device
-
-    if arguments.num_threads is not None:
-        torch.set_num_threads(arguments.num_threads)
-    device = choose_device(arguments.device)
-    model, feature_extractor, vocabulary = load_other_model(arguments.checkpoint)
-    recognizers = {
-        method.name: make_single_recognizer(
-            method,
-            model,
-            feature_extractor,
-            vocabulary,
-            peer_learning_rate=arguments.peer_learning_rate,
-            device=device,
-        )
-        for method in methods
-    }
-    return recognizers, model, device, None

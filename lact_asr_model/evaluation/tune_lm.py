@@ -124,21 +124,19 @@ def _run(arguments: argparse.Namespace) -> None:
     if not output_dir.is_dir():
         raise UserError(f"--output_dir {output_dir}: no such folder; create it")
 
-    model, processor, device = load_model(arguments)
+    model = load_model(arguments)
 
     from lact_asr_model.audio import load_audio
     from lact_asr_model.evaluation.emissions import compute_emissions
-    from lact_asr_model.inference.transcriber import Transcriber, vocabulary_of
 
     recordings = [load_audio(utterance.audio_path) for utterance in utterances]
-    emissions = compute_emissions(Transcriber(model, processor, device=device), recordings)
-    vocabulary = vocabulary_of(processor)
+    emissions = compute_emissions(model, recordings)
 
     def errors_of(weights: Weights) -> tuple[int, int]:
         start_seconds = time.perf_counter()
         hypotheses = _decode(
             replace(options, lm_weight=weights.lm_weight, word_score=weights.word_score),
-            vocabulary,
+            model.vocabulary,
             emissions,
             arguments.decoding_processes,
         )

@@ -1,28 +1,29 @@
 """What the inference commands share: options, loading, and errors as one line each. Imports nothing heavy."""
 
 import argparse
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from lact_asr_model.adaptation.options import AdaptationOptions, model_options
 from lact_asr_model.errors import UserError
 
 if TYPE_CHECKING:
-    import torch
-    from transformers import Wav2Vec2Processor
-
-    from lact_asr_model.configuration_hybrid_asr import HybridASRConfig
+    from lact_asr_model.acoustic_models.acoustic_model import AcousticModel
     from lact_asr_model.decoding.hypothesis import Decoder
     from lact_asr_model.decoding.options import DecodingOptions
-    from lact_asr_model.inference.ttt_options import TTTOptions
-    from lact_asr_model.modeling_hybrid_asr import HybridASRForCTC
 
 
 def add_model_options(parser: argparse.ArgumentParser) -> None:
     """Which model runs, and where."""
     group = parser.add_argument_group("model")
     group.add_argument(
-        "--checkpoint", metavar="PATH", help="checkpoint folder or best_model.pt (default: the model of the package)"
+        "--checkpoint",
+        metavar="NAME",
+        help="folder or best_model.pt of a training, or a folder or hub id of any Hugging Face CTC model "
+        "(default: the model of the package)",
     )
+    group.add_argument("--language", metavar="CODE", help="of a multilingual model's adapters, such as deu for MMS")
     group.add_argument("--device", help="for example cpu or cuda:0 (default: a GPU if there is one)")
     group.add_argument("--num_threads", type=int, metavar="N", help="CPU threads (default: PyTorch's own choice)")
     group.add_argument("--seed", type=int, default=0, metavar="N", help="of everything random (default: 0)")
@@ -31,42 +32,13 @@ def add_model_options(parser: argparse.ArgumentParser) -> None:
 def add_ttt_options(parser: argparse.ArgumentParser) -> argparse._ArgumentGroup:
     """How to adapt; what is not given comes from the model's configuration."""
     group = parser.add_argument_group("adaptation (TTT); the model's configuration holds the defaults")
-    group.add_argument("--ttt_loss_type", metavar="LOSS", help="masked_prediction, entropy, entropy_mcc, consistency")
-    group.add_argument("--ttt_steps", type=int, metavar="N", help="Muon steps per utterance, usually 1 or 2")
-    group.add_argument("--ttt_mask_prob", type=float, metavar="SHARE", help="share of the frames to mask")
-    group.add_argument("--ttt_learning_rate", type=float, metavar="SIZE", help="size of a fast-weight step")
-    group.add_argument("--ttt_parameters", metavar="WHICH", help="fast_weights, front_end (the conv filters) or both")
-    group.add_argument(
-        "--ttt_front_end_step",
-        type=float,
-        metavar="SHARE",
-        help="size of a front-end step, a share of the filters' norm",
-    )
-    group.add_argument("--ttt_layers", metavar="LIST", help="blocks whose fast weights move: all, or such as 0-3,7")
-    group.add_argument("--ttt_conv_layers", metavar="LIST", help="conv layers whose filters move, likewise")
-    group.add_argument(
-        "--ttt_max_seconds", type=float, metavar="S", help="adapt to the first S seconds of a recording; 0: to all"
-    )
-    group.add_argument(
-        "--ttt_skip_entropy", type=float, metavar="NATS", help="leave recordings alone whose mean entropy is below"
-    )
-    group.add_argument(
-        "--ttt_accept",
-        action=argparse.BooleanOptionalAction,
-        help="keep adapted weights only if the entropy fell and at most half of the symbols vanished",
-    )
-    group.add_argument(
-        "--ttt_unadapted_share",
-        type=float,
-        metavar="SHARE",
-        help="weight of the log-probabilities before adaptation in the answer; 0: the adapted ones alone",
-    )
-    group.add_argument(
-        "--ttt_mode",
-        metavar="MODE",
-        help="episodic, or continual: recordings are a stream whose weights are carried on",
-    )
-    group.add_argument("--ttt_reset_every", type=int, metavar="N", help="a stream starts anew after N recordings")
+    for option in model_options():
+        group.add_argument(
+            f"--ttt_{option.name}",
+            type=type(option.default),
+            metavar=option.metadata["metavar"],
+            help=option.metadata["help"],
+        )
     return group
 
 
@@ -139,8 +111,8 @@ def checkpoint_dir(checkpoint: str | None) -> Path:
     return path if path.is_dir() else path.parent
 
 
-def given_ttt_options(arguments: argparse.Namespace) -> dict[str, object]:
-    """The flags of `add_ttt_options` that were given, by the names of `TTTOptions`."""
+def given_ttt_options(arguments: argparse.Namespace) -> dict[str, Any]:
+    """The flags of `add_ttt_options` that were given, by the names of `AdaptationOptions`."""
     prefix = "ttt_"
     return {
         name.removeprefix(prefix): value
@@ -149,14 +121,12 @@ def given_ttt_options(arguments: argparse.Namespace) -> dict[str, object]:
     }
 
 
-def make_ttt_options(arguments: argparse.Namespace, config: "HybridASRConfig") -> "TTTOptions":
+def make_ttt_options(arguments: argparse.Namespace, model: "AcousticModel") -> AdaptationOptions:
     """The model's own options with the given flags on top. Raises UserError."""
-    from lact_asr_model.inference.ttt_options import TTTOptions
-
-    return TTTOptions.from_config(config, seed=arguments.seed, **given_ttt_options(arguments))
+    return replace(model.default_options, seed=arguments.seed, **given_ttt_options(arguments))
 
 
-def load_model(arguments: argparse.Namespace) -> tuple["HybridASRForCTC", "Wav2Vec2Processor", "torch.device"]:
+def load_model(arguments: argparse.Namespace) -> "AcousticModel":
     """Set threads and seed, choose the device, load the checkpoint. Raises UserError."""
     if arguments.num_threads is not None and arguments.num_threads < 1:
         raise UserError(f"--num_threads {arguments.num_threads}: is below 1; give 1 or more")
@@ -165,12 +135,11 @@ def load_model(arguments: argparse.Namespace) -> tuple["HybridASRForCTC", "Wav2V
 
     import torch
 
-    from lact_asr_model.checkpoint_io import load_checkpoint
+    from lact_asr_model.acoustic_models.loading import load
     from lact_asr_model.inference.run_description import choose_device
 
     if arguments.num_threads is not None:
         torch.set_num_threads(arguments.num_threads)
     torch.manual_seed(arguments.seed)
     device = choose_device(arguments.device)
-    model, processor = load_checkpoint(arguments.checkpoint)
-    return model, processor, device
+    return load(arguments.checkpoint, language=arguments.language).to(device)

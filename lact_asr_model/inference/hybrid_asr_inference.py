@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from lact_asr_model.errors import UserError, one_line_errors, print_error
+from lact_asr_model.errors import UserError, one_line_errors, print_error, print_note
 from lact_asr_model.inference.command_line import (
     add_decoding_options,
     add_model_options,
@@ -57,19 +57,21 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 def make_transcriber(arguments: argparse.Namespace) -> "Transcriber":
     """The transcriber that the options ask for. Raises UserError."""
-    model, processor, device = load_model(arguments)
-    use_ttt = model.config.enable_ttt if arguments.use_ttt is None else arguments.use_ttt
+    model = load_model(arguments)
+    use_ttt = arguments.use_ttt
+    if use_ttt is None and getattr(model.model.config, "enable_ttt", False):
+        use_ttt = True
+        print_note("adapting to each recording, as the checkpoint's enable_ttt says; --no-use_ttt recognises plainly")
     for name in {} if use_ttt else given_ttt_options(arguments):
         raise UserError(f"--ttt_{name}: has no effect without adaptation; add --use_ttt")
 
-    from lact_asr_model.inference.transcriber import Transcriber, vocabulary_of
+    from lact_asr_model.inference.transcriber import Transcriber
 
     return Transcriber(
         model,
-        processor,
-        decoder=start_decoder(arguments, vocabulary_of(processor)),
-        ttt_options=make_ttt_options(arguments, model.config) if use_ttt else None,
-        device=device,
+        decoder=start_decoder(arguments, model.vocabulary),
+        ttt_options=make_ttt_options(arguments, model) if use_ttt else None,
+        device=model.device,
         batch_size=arguments.batch_size,
         chunk_seconds=arguments.chunk_seconds,
         move_emission_to_cpu=arguments.move_emission_to_cpu,

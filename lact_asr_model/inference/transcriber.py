@@ -8,23 +8,21 @@ from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Generic, TypeVar
+from typing import Generic, TypeVar
 
 import numpy as np
 import torch
 
+from lact_asr_model.acoustic_models.acoustic_model import AcousticModel
+from lact_asr_model.adaptation.options import AdaptationOptions
+from lact_asr_model.adaptation.peers import Peer, adapt_with_peer
+from lact_asr_model.adaptation.procedure import Adaptation, adapt
+from lact_asr_model.adaptation.protocol import Weights
 from lact_asr_model.decoding.greedy import GreedyDecoder
 from lact_asr_model.decoding.hypothesis import Decoder, Hypothesis
 from lact_asr_model.decoding.parallel import ParallelDecoder, collect
 from lact_asr_model.errors import UserError
 from lact_asr_model.inference.segments import Segment, read_segments, split_at_quiet_points
-from lact_asr_model.inference.ttt_options import TTTOptions
-from lact_asr_model.inference.ttt_procedure import Adaptation, adapt
-from lact_asr_model.inference.ttt_weights import OwnWeights
-from lact_asr_model.modeling_hybrid_asr import HybridASRForCTC
-
-if TYPE_CHECKING:
-    from transformers import Wav2Vec2Processor
 
 STAGES = ("encoder", "adaptation", "decoding")
 _SMALLEST_RANGE = 2.0**-15  # one step of 16-bit audio: below it a recording is digital silence
@@ -78,10 +76,10 @@ class Transcriber:
     In the mode "continual" the recordings are a stream, whose weights are carried on from call to call.
 
     Args:
-        model: moved to `device` and to evaluation mode; its weights are never changed.
-        processor: feature extractor and tokenizer, as `load_checkpoint` gives them.
+        model: as `acoustic_models.loading.load` gives it, moved to `device`; its weights are never changed.
         decoder: None = greedy.
-        ttt_options: how to adapt to each recording; None = not at all. The mode "continual" takes a batch size of 1.
+        ttt_options: how to adapt to each recording, by our procedure or a published one; None = not at all. The mode
+            "continual" takes a batch size of 1.
         device: where the model runs.
         batch_size: recordings (or segments) recognised at once.
         chunk_seconds: longest segment.
@@ -90,11 +88,10 @@ class Transcriber:
 
     def __init__(
         self,
-        model: HybridASRForCTC,
-        processor: "Wav2Vec2Processor",
+        model: AcousticModel,
         *,
         decoder: Decoder | None = None,
-        ttt_options: TTTOptions | None = None,
+        ttt_options: AdaptationOptions | Peer | None = None,
         device: torch.device | str = "cpu",
         batch_size: int = 1,
         chunk_seconds: float = 30.0,
@@ -102,15 +99,14 @@ class Transcriber:
     ) -> None:
         if batch_size < 1:
             raise UserError(f"batch size {batch_size}: is below 1; give 1 or more")
-        self.is_stream = ttt_options is not None and ttt_options.mode == "continual"
+        self.is_stream = isinstance(ttt_options, AdaptationOptions) and ttt_options.mode == "continual"
         if self.is_stream and batch_size != 1:
             raise UserError(f"batch size {batch_size}: a stream is recognised one by one; give 1, or mode 'episodic'")
         if not 1 <= chunk_seconds < float("inf"):
             raise UserError(f"chunk_seconds {chunk_seconds}: is not a number of seconds from 1 up; the default is 30")
         self.device = torch.device(device)
-        self.model = model.to(self.device).eval()
-        self.feature_extractor = processor.feature_extractor
-        self.decoder = decoder or GreedyDecoder(vocabulary_of(processor))
+        self.model = model.to(self.device)
+        self.decoder = decoder or GreedyDecoder(model.vocabulary)
         self.ttt_options = ttt_options
         self.batch_size = batch_size
         self.chunk_seconds = chunk_seconds
@@ -122,7 +118,7 @@ class Transcriber:
 
     def reset_stream(self) -> None:
         """Begin a new stream: the next recording is adapted to from the model's own weights."""
-        self._stream_weights: OwnWeights | None = None
+        self._stream_weights: Weights | None = None
         self._stream_length = 0
 
     def transcribe_samples(self, recordings: Sequence[np.ndarray]) -> list[Transcript]:
@@ -197,17 +193,21 @@ class Transcriber:
 
     def begin(self, batch: Sequence[np.ndarray]) -> Callable[[], list[Transcript]]:
         """Compute one batch and begin to decode it; the result waits for the decoder and gives the transcripts."""
-        config = self.model.config
-        durations = [len(samples) / config.sampling_rate for samples in batch]
+        durations = [len(samples) / self.model.sampling_rate for samples in batch]
         self.audio_seconds += sum(durations)
         transcripts = [Transcript("", [], duration) for duration in durations]
         audible = [
             index
             for index, samples in enumerate(batch)
-            if len(samples) >= config.receptive_field_samples and np.ptp(samples) >= _SMALLEST_RANGE
+            if len(samples) >= self.model.shortest_samples and np.ptp(samples) >= _SMALLEST_RANGE
         ]
         if not audible:
             return lambda: transcripts
+        is_batched = self.model.is_batched and not isinstance(self.ttt_options, Peer)
+        if not is_batched and len(audible) > 1:
+            finish_each = [self.begin([samples]) for samples in batch]
+            self.audio_seconds -= sum(durations)
+            return lambda: [transcript for finish in finish_each for transcript in finish()]
         try:
             hypotheses_of_batch, adaptation = self._compute([batch[index] for index in audible])
         except torch.OutOfMemoryError:
@@ -235,20 +235,22 @@ class Transcriber:
 
     def _compute(self, batch: list[np.ndarray]) -> tuple[Callable[[], list[Hypothesis]], Adaptation | None]:
         adaptation = None
-        inputs = self.normalize(batch)
+        inputs = self.model.prepare(batch)
         if self.ttt_options is not None:
             with self._timed("adaptation"):
-                adaptation = adapt(self.model, *inputs, self.ttt_options, self._stream_weights)
-            self._go_on_from(adaptation, self.ttt_options)
+                if isinstance(self.ttt_options, Peer):
+                    adaptation = adapt_with_peer(self.model, inputs, self.ttt_options)
+                else:
+                    adaptation = adapt(self.model, inputs, self.ttt_options, self._stream_weights)
+                    self._go_on_from(adaptation, self.ttt_options)
         with self._timed("encoder"), torch.no_grad():
             if adaptation is not None:
                 logits, frame_mask = adaptation.logits, adaptation.frame_mask
             else:
-                features, frame_mask = self.model.encode(*inputs)
-                logits = self.model.classify(self.model.run_stack(features, frame_mask), frame_mask)
+                logits, frame_mask = self.model.recognize(inputs)
         return self._begin_decoding(logits, frame_mask), adaptation
 
-    def _go_on_from(self, adaptation: Adaptation, options: TTTOptions) -> None:
+    def _go_on_from(self, adaptation: Adaptation, options: AdaptationOptions) -> None:
         """The next recording of a stream starts from what this one was adapted to."""
         if not self.is_stream:
             return
@@ -256,21 +258,6 @@ class Transcriber:
         self._stream_length += 1
         if self._stream_length == options.reset_every:
             self.reset_stream()
-
-    def normalize(self, batch: Sequence[np.ndarray]) -> tuple[torch.Tensor, torch.Tensor | None]:
-        """Recordings [samples] to zero mean and unit variance: input_values and attention_mask [batch, samples].
-
-        The mask of a single recording, which has no padding, is None.
-        """
-        inputs = self.feature_extractor(
-            list(batch),
-            sampling_rate=self.model.config.sampling_rate,
-            padding=True,
-            return_attention_mask=True,
-            return_tensors="pt",
-        )
-        attention_mask = inputs["attention_mask"].to(self.device) if len(batch) > 1 else None
-        return inputs["input_values"].to(self.device), attention_mask
 
     def _begin_decoding(self, logits: torch.Tensor, frame_mask: torch.Tensor) -> Callable[[], list[Hypothesis]]:
         """Logits [batch, frames, vocab] to one hypothesis an utterance, at once or in other processes."""
@@ -291,7 +278,7 @@ class Transcriber:
         return wait
 
     def _timed_words(self, hypothesis: Hypothesis, duration_seconds: float) -> list[TimedWord]:
-        frame_seconds = self.model.config.frame_seconds
+        frame_seconds = self.model.frame_seconds
         return [
             TimedWord(
                 word.word,
@@ -312,12 +299,6 @@ class Transcriber:
         if self.device.type == "cuda":
             torch.cuda.synchronize(self.device)
         return time.perf_counter()
-
-
-def vocabulary_of(processor: "Wav2Vec2Processor") -> list[str]:
-    """The symbol of every output of the model."""
-    ids = processor.tokenizer.get_vocab()
-    return sorted(ids, key=lambda symbol: ids[symbol])
 
 
 @dataclass

@@ -30,14 +30,14 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 def _compare(arguments: argparse.Namespace) -> None:
-    model, processor, device = load_model(arguments)
+    model = load_model(arguments)
 
     from lact_asr_model.inference.transcriber import Transcriber
 
-    options = make_ttt_options(arguments, model.config)
+    options = make_ttt_options(arguments, model)
     chunk_seconds = arguments.chunk_seconds
-    plain = Transcriber(model, processor, device=device, chunk_seconds=chunk_seconds)
-    adapting = Transcriber(model, processor, ttt_options=options, device=device, chunk_seconds=chunk_seconds)
+    plain = Transcriber(model, device=model.device, chunk_seconds=chunk_seconds)
+    adapting = Transcriber(model, ttt_options=options, device=model.device, chunk_seconds=chunk_seconds)
     (before,), (after,) = (list(each.transcribe_files([arguments.audio_file])) for each in (plain, adapting))
     for result in (before, after):
         if result.error is not None:

@@ -80,16 +80,16 @@ def fast_weight_gradient(
     return totals
 
 
+def with_column_norms_of(reference: Tensor, updated: Tensor) -> Tensor:
+    """Rescale each output neuron (column) of `updated` [..., rows, columns] to the norm it has in `reference`."""
+    wanted = torch.linalg.vector_norm(reference, dim=-2, keepdim=True)
+    actual = torch.linalg.vector_norm(updated, dim=-2, keepdim=True)
+    return updated * (wanted / actual.clamp(min=_SMALLEST_NORM))
+
+
 def renormalize(updated: FastWeights, reference: FastWeights) -> FastWeights:
-    """Rescale each output neuron (column) of the updated matrices to the norm it has in the reference."""
-
-    def column_norms(matrix: Tensor) -> Tensor:
-        return torch.linalg.vector_norm(matrix, dim=-2, keepdim=True)
-
-    return FastWeights(
-        *(new * (column_norms(old) / column_norms(new).clamp(min=_SMALLEST_NORM))
-          for new, old in zip(updated, reference, strict=True))
-    )  # fmt: skip
+    """`with_column_norms_of` for the three matrices."""
+    return FastWeights(*(with_column_norms_of(old, new) for new, old in zip(updated, reference, strict=True)))
 
 
 def orthogonalize(gradients: FastWeights, schedule: str) -> FastWeights:
@@ -117,11 +117,3 @@ def update_fast_weights(
     if muon:
         step = orthogonalize(step, schedule)
     return renormalize(FastWeights(*(w + s for w, s in zip(weights, step, strict=True))), weights)
-
-
-def muon_step(
-    weights: FastWeights, gradients: FastWeights, step_size: float | Tensor, schedule: str = "muon"
-) -> FastWeights:
-    """Adaptation: W <- renorm(W - step_size NewtonSchulz(gradient)); a zero gradient leaves W as it was."""
-    step = orthogonalize(gradients, schedule)
-    return renormalize(FastWeights(*(w - step_size * s for w, s in zip(weights, step, strict=True))), weights)

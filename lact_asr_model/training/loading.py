@@ -17,7 +17,7 @@ Batch = dict[str, Any]
 
 
 def make_loader(
-    dataset: Dataset[Any], sampler: Sampler[list[int]], collator: CTCCollator, num_workers: int, device: torch.device
+    dataset: Dataset[Any], sampler: Sampler[list[Any]], collator: CTCCollator, num_workers: int, device: torch.device
 ) -> DataLoader[Any]:
     """Loader with random numbers of its own: how it loads never changes the dropout of a training."""
     return DataLoader(

@@ -6,6 +6,8 @@ import signal
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
+from dataclasses import replace
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -15,7 +17,10 @@ import torch
 import transformers
 from accelerate.utils import gather_object, set_seed
 from torch import Tensor, nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
+from lact_asr_model.acoustic_models.hybrid import HybridAcousticModel
+from lact_asr_model.adaptation.procedure import adapt_for_training
 from lact_asr_model.checkpoint_io import load_best_model, save_best_model, save_pretrained_folder
 from lact_asr_model.data.bucketing import BucketBatchSampler
 from lact_asr_model.data.collate import CTCCollator
@@ -25,8 +30,6 @@ from lact_asr_model.data.shifts import TrainingAugmentation
 from lact_asr_model.data.sources import read_utterances
 from lact_asr_model.data.utterance import Utterance
 from lact_asr_model.errors import UserError, one_line_errors
-from lact_asr_model.inference.ttt_options import TTTOptions
-from lact_asr_model.inference.ttt_procedure import adapted_for_training
 from lact_asr_model.modeling_hybrid_asr import HybridASRForCTC
 from lact_asr_model.training.arguments import TrainingArguments, parse_arguments
 from lact_asr_model.training.averaging import WeightAverage
@@ -154,6 +157,7 @@ class Trainer:
         set_seed(arguments.seed, device_specific=True)
         if is_resumed:
             self.state.load(self.state_path, self._identity(), self.accelerator.process_index)
+        self.acoustic_model = HybridAcousticModel(model, self.processor)
         self.window = LossWindow(self.accelerator.device)
         self.grad_norm = math.nan
         self.saved_at_seconds = time.monotonic()
@@ -221,8 +225,8 @@ class Trainer:
             share = len(batch["ids"]) / num_utterances
             is_last = index == len(batches) - 1
             inputs = model_inputs(batch, device)
-            with nullcontext() if is_last else self.accelerator.no_sync(self.model), self._adapted(inputs):
-                output = self.model(**inputs)
+            with nullcontext() if is_last else self.accelerator.no_sync(self.model):
+                output = self.model(**inputs, weights=self._adapted_weights(inputs))
                 state.scaler.scale(output.loss * (share * num_processes)).backward()  # DDP averages over processes
             losses.append(output.loss.detach())
             parts = [output.loss, output.ctc_loss, output.masked_prediction_loss]
@@ -247,20 +251,23 @@ class Trainer:
         self.window.num_samples += int(num_samples)
         self.tracker.advance()
 
-    @contextmanager
-    def _adapted(self, inputs: dict[str, Tensor]) -> Iterator[None]:
-        """Inside the `with`, in the steps that --enable_ttt has a share of, the model is adapted to the batch."""
+    def _adapted_weights(self, inputs: dict[str, Tensor]) -> dict[str, Tensor] | None:
+        """The weights adapted to the batch, in the steps that --enable_ttt has a share of."""
         arguments, step = self.arguments, self.state.progress.step
         share = arguments.ttt_share if arguments.enable_ttt else 0.0
         if math.floor((step + 1) * share) == math.floor(step * share):
-            yield
-            return
-        model = self.state.model
-        options = TTTOptions.from_config(model.config, seed=step)
-        speech = inputs["input_values"], inputs["attention_mask"]
+            return None
+        options = replace(self.acoustic_model.default_options, seed=step)
         is_exact = arguments.ttt_gradient == "exact"
-        with self.accelerator.autocast(), adapted_for_training(model, *speech, options, exact=is_exact):
-            yield
+        with self.accelerator.autocast():
+            return adapt_for_training(
+                self.acoustic_model,
+                {name: inputs[name] for name in ("input_values", "attention_mask")},
+                options,
+                exact=is_exact,
+                recompute=is_exact and arguments.gradient_checkpointing,
+                around_step=partial(_adapting, self.state.model, is_exact),
+            )
 
     def _check_finite(self, batches: list[Batch], losses: list[Tensor], grad_norm: Tensor) -> None:
         """Halt all processes before the optimiser's step if a loss or the gradient is not finite.
@@ -463,6 +470,22 @@ class Trainer:
             "number of processes": self.accelerator.num_processes,
             "vocabulary": self.processor.tokenizer.get_vocab(),
         }
+
+
+@contextmanager
+def _adapting(model: nn.Module, is_exact: bool) -> Iterator[None]:
+    """Dropout and LayerDrop off; afterwards every module is in the mode in which it was.
+
+    Attention's fused kernels have no second derivative, which the exact gradient needs.
+    """
+    training_modules = [module for module in model.modules() if module.training]
+    model.eval()
+    try:
+        with sdpa_kernel(SDPBackend.MATH) if is_exact else nullcontext():
+            yield
+    finally:
+        for module in training_modules:
+            module.training = True
 
 
 def _storable(values: dict[str, Any]) -> dict[str, Any]:

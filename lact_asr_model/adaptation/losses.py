@@ -1,10 +1,11 @@
-"""Losses that need no reference, one value per utterance: they say how sure and how consistent an output is.
+"""Losses that need no reference, one value per utterance: they say how sure an output is.
 
 Sources: Wang et al. 2021, "Tent", arXiv:2006.10726 (entropy); Jin et al. 2020, "Minimum class confusion",
-arXiv:1912.03699; Lin et al. 2022, "Listen, adapt, better WER", arXiv:2203.14222 (both, for CTC); Yao et al. 2024,
-"CR-CTC: consistency regularization on CTC", arXiv:2410.05101 (two masked views).
-Masked prediction, the other self-supervised loss, belongs to the model: `HybridASRForCTC.masked_prediction_loss`.
+arXiv:1912.03699; Lin et al. 2022, "Listen, adapt, better WER", arXiv:2203.14222 (both, for CTC).
+Masked prediction, the other self-supervised loss, belongs to the model: `Speech.predict_masked`.
 """
+
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
@@ -55,26 +56,16 @@ def entropy_mcc_loss(logits: Tensor, frame_mask: Tensor, temperature: float, bla
     return _ENTROPY_WEIGHT * entropy + _CONFUSION_WEIGHT * confusion
 
 
-def consistency_loss(logits: Tensor, other_logits: Tensor, frame_mask: Tensor) -> Tensor:
-    """How differently two masked views of an utterance are recognised: shapes as in `entropy_loss`.
-
-    Mean over frames of the Kullback-Leibler divergences both ways, halved; in each the view that is compared with
-    passes no gradient.
-    """
-    log_probs, other_log_probs = (_log_probs(view, frame_mask, 1.0) for view in (logits, other_logits))
-    divergences = _divergences(other_log_probs.detach(), log_probs) + _divergences(log_probs.detach(), other_log_probs)
-    return (divergences * frame_mask).sum(dim=1) / frame_mask.sum(dim=1).clamp(min=1) / 2
+LOGIT_LOSSES: dict[str, Callable[[Tensor, Tensor, float, int], Tensor]] = {
+    "entropy": entropy_loss,
+    "entropy_mcc": entropy_mcc_loss,
+}
 
 
 def mean_entropy(logits: Tensor, frame_mask: Tensor, temperature: float, blank_id: int = 0) -> Tensor:
     """`entropy_loss` without a gradient: how unsure the model is of an utterance, [batch]."""
     with torch.no_grad():
         return entropy_loss(logits, frame_mask, temperature, blank_id)
-
-
-def _divergences(target: Tensor, log_probs: Tensor) -> Tensor:
-    """Kullback-Leibler divergence of every frame from the target's, both as log-probabilities."""
-    return (target.exp() * (target - log_probs)).sum(dim=-1)
 
 
 def _log_probs(logits: Tensor, frame_mask: Tensor, temperature: float) -> Tensor:

@@ -1,0 +1,77 @@
+"""What transcribing, adapting and evaluating need of a CTC model, whatever its kind."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Collection, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from lact_asr_model.adaptation.options import AdaptationOptions
+from lact_asr_model.adaptation.protocol import Speech, WeightGroup
+
+
+class AcousticModel(ABC):
+    """A CTC model ready for use: an `adaptation.protocol.AdaptableModel` that also takes recordings as they are.
+
+    model: the module itself, in evaluation mode; nothing changes it.
+    vocabulary: the symbol of every output, as in `text`: blank, word separator, silent ones in angle brackets.
+    blank_id: index of the blank. newton_schulz_schedule: of adaptation's steps.
+    sampling_rate: of the recordings, in Hz. frame_seconds: from one frame to the next.
+    shortest_samples: a recording of fewer gives no frame.
+    is_batched: whether recordings of different lengths can share a batch without changing each other's output.
+    default_options: how it is adapted unless told otherwise.
+    folder: where it was loaded from, with the weights of language models that were tuned for it; None = nowhere.
+    """
+
+    model: Any
+    vocabulary: list[str]
+    blank_id: int
+    newton_schulz_schedule: str
+    sampling_rate: int
+    frame_seconds: float
+    shortest_samples: int
+    is_batched: bool
+    default_options: AdaptationOptions
+    folder: Path | None
+
+    @property
+    def device(self) -> torch.device:
+        return self.model.device
+
+    def to(self, device: torch.device | str) -> Self:
+        """Move the model to a device, and return this."""
+        self.model.to(device)
+        return self
+
+    @abstractmethod
+    def prepare(self, recordings: Sequence[np.ndarray]) -> dict[str, Tensor]:
+        """Recordings, float32 [samples], as arguments of the model's forward pass; one of them is not padded."""
+
+    @abstractmethod
+    def recognize(self, inputs: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
+        """Logits [batch, frames, vocabulary] and frame_mask bool [batch, frames], True = real; without gradients."""
+
+    @abstractmethod
+    def weight_groups(self) -> Mapping[str, WeightGroup]:
+        """The groups of weights that adaptation may move, by name."""
+
+    @abstractmethod
+    def listen(
+        self, inputs: Mapping[str, Tensor], names: Collection[str], *, exit_layer: int = 0, max_seconds: float = 0.0
+    ) -> Speech:
+        """Prepare a batch for adaptation: see `adaptation.protocol.AdaptableModel.listen`."""
+
+
+def normalize_recordings(feature_extractor: Any, recordings: Sequence[np.ndarray]) -> dict[str, Tensor]:
+    """What the feature extractor makes of the recordings; a mask only where there is padding."""
+    inputs = feature_extractor(
+        list(recordings),
+        sampling_rate=feature_extractor.sampling_rate,
+        padding=True,
+        return_attention_mask=len(recordings) > 1,
+        return_tensors="pt",
+    )
+    return dict(inputs)

@@ -1,0 +1,159 @@
+"""Any CTC model of `transformers` as an `AcousticModel`: wav2vec2, HuBERT, WavLM and their kin, one by one."""
+
+import re
+from collections.abc import Collection, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from lact_asr_model.acoustic_models.acoustic_model import AcousticModel, normalize_recordings
+from lact_asr_model.acoustic_models.functional import FunctionalSpeech, frozen_copy
+from lact_asr_model.acoustic_models.hybrid import peer_groups
+from lact_asr_model.acoustic_models.vocabulary import vocabulary_of
+from lact_asr_model.adaptation.options import AdaptationOptions
+from lact_asr_model.adaptation.protocol import Speech, WeightGroup
+from lact_asr_model.errors import UserError
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase, SequenceFeatureExtractor
+
+_BLOCK = re.compile(r"\blayers\.(\d+)\.")
+_ATTENTION = re.compile(r"\.(?:[qkv]_proj|out_proj|linear_[qkv]|linear_out)\.weight$")
+
+
+class HuggingFaceAcousticModel(AcousticModel):
+    """See `AcousticModel`. Every recording is recognised by itself: with most of these models padding changes the text.
+
+    Args:
+        model: with a CTC head; shared, never changed.
+        feature_extractor, tokenizer: of the model.
+        folder: see `AcousticModel`.
+    """
+
+    is_batched = False
+    newton_schulz_schedule = "muon"
+
+    def __init__(
+        self,
+        model: "PreTrainedModel",
+        feature_extractor: "SequenceFeatureExtractor",
+        tokenizer: "PreTrainedTokenizerBase",
+        folder: Path | None = None,
+    ) -> None:
+        config = model.config
+        self.model = frozen_copy(model)
+        self.feature_extractor = feature_extractor
+        self.folder = folder
+        self.blank_id = config.pad_token_id
+        self.vocabulary = vocabulary_of(tokenizer, config.pad_token_id)
+        self.sampling_rate = feature_extractor.sampling_rate
+        self._takes_samples = model.main_input_name == "input_values"
+        adapter_stride = (
+            config.adapter_stride**config.num_adapter_layers if getattr(config, "add_adapter", False) else 1
+        )
+        if self._takes_samples:
+            samples_per_frame = config.inputs_to_logits_ratio * adapter_stride
+            self.shortest_samples = _receptive_field_samples(config) * adapter_stride
+        else:  # filter banks every 10 ms, in pairs
+            samples_per_frame = self.sampling_rate // 100 * feature_extractor.stride * adapter_stride
+            self.shortest_samples = samples_per_frame + self.sampling_rate // 40
+        self.frame_seconds = samples_per_frame / self.sampling_rate
+        self.default_options = AdaptationOptions(
+            loss_type="entropy_mcc",
+            steps=2,
+            parameters="front_end" if self._conv_layers() else "norms",
+            unadapted_share=0.5,
+        )
+
+    def prepare(self, recordings: Sequence[np.ndarray]) -> dict[str, Tensor]:
+        if len(recordings) != 1:
+            raise ValueError(f"{len(recordings)} recordings: this model takes one at a time")
+        inputs = normalize_recordings(self.feature_extractor, recordings)
+        return {self.model.main_input_name: inputs[self.model.main_input_name].to(self.device)}
+
+    def recognize(self, inputs: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
+        with torch.no_grad():
+            logits = self.model(**inputs).logits
+        return logits, torch.ones(logits.shape[:2], dtype=torch.bool, device=logits.device)
+
+    def weight_groups(self) -> dict[str, WeightGroup]:
+        """front_end (conv filters), where there is a conv encoder, attention, norms, and suta."""
+        attention: dict[int, dict[str, Tensor]] = {}
+        for name, weight in self.model.named_parameters():
+            block = _BLOCK.search(name)
+            if block is not None and _ATTENTION.search(name):
+                attention.setdefault(int(block[1]), {})[name] = weight
+        base = self.model.base_model_prefix
+        conv_layers = self._conv_layers()
+        filters = [{f"{name}.conv.weight": self._module(name).conv.weight} for name in conv_layers]
+        front_end = (f"{base}.feature_extractor.", f"{base}.feature_projection.") if conv_layers else ()
+        return {
+            **({"front_end": WeightGroup(filters)} if filters else {}),
+            "attention": WeightGroup([attention[index] for index in sorted(attention)]),
+            **peer_groups(self.model, front_end),
+        }
+
+    def listen(
+        self, inputs: Mapping[str, Tensor], names: Collection[str], *, exit_layer: int = 0, max_seconds: float = 0.0
+    ) -> Speech:
+        if exit_layer:
+            raise UserError(f"TTT option exit_layer is {exit_layer}; this model has its last head only, give 0")
+        name = self.model.main_input_name
+        limit = max_seconds * self.sampling_rate
+        if not self._takes_samples:
+            limit /= self.frame_seconds * self.sampling_rate
+        beginning = {name: inputs[name][:, : round(limit) or None]}
+        length = torch.tensor(beginning[name].shape[1])
+        num_frames = max(int(self.model._get_feat_extract_output_lengths(length)), 0)
+        return FunctionalSpeech(
+            frozen_copy(self.model), inputs, beginning, num_frames, names, conv_layers=self._conv_layers()
+        )
+
+    def _conv_layers(self) -> list[str]:
+        """Names of the conv layers' modules, in order."""
+        encoder = getattr(self.model.base_model, "feature_extractor", None)
+        prefix = f"{self.model.base_model_prefix}.feature_extractor.conv_layers"
+        return [f"{prefix}.{index}" for index in range(len(getattr(encoder, "conv_layers", ())))]
+
+    def _module(self, name: str) -> Any:
+        return self.model.get_submodule(name)
+
+
+def load_hugging_face(name: str, language: str | None = None) -> HuggingFaceAcousticModel:
+    """A CTC model from a folder or the hub, in float32.
+
+    Args:
+        name: folder or hub id.
+        language: code of the adapter to use, such as "deu" for MMS; None = the one that the checkpoint is set to.
+
+    Raises:
+        UserError: the checkpoint is incomplete, is not a CTC model, or has no such language.
+    """
+    from transformers import AutoFeatureExtractor, AutoModelForCTC, AutoTokenizer
+
+    choice = {} if language is None else {"target_lang": language}
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(name, **choice)
+        feature_extractor = AutoFeatureExtractor.from_pretrained(name)
+        sizes = {"ignore_mismatched_sizes": True} if language is not None else {}
+        model = AutoModelForCTC.from_pretrained(name, dtype="float32", **choice, **sizes).eval()
+    except (OSError, ValueError, KeyError, TypeError, RuntimeError) as error:
+        reason = str(error).strip().splitlines()[0].rstrip(".")
+        raise UserError(
+            f"checkpoint {name}: cannot be loaded as a CTC model ({reason}); give a complete folder or a hub id"
+        ) from None
+    if model.config.pad_token_id is None:
+        raise UserError(f"checkpoint {name}: its config names no pad_token_id, which is the blank; add it")
+    folder = Path(name) if Path(name).is_dir() else None
+    return HuggingFaceAcousticModel(model, feature_extractor, tokenizer, folder)
+
+
+def _receptive_field_samples(config: Any) -> int:
+    field, step = 1, 1
+    for kernel, stride in zip(config.conv_kernel, config.conv_stride, strict=True):
+        field += (kernel - 1) * step
+        step *= stride
+    return field
