@@ -4,7 +4,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -125,14 +125,14 @@ class _Stretch:
         self, model: HybridASRForCTC, inputs: Mapping[str, Tensor], conv_layers: Sequence[int], blocks: Sequence[int]
     ) -> None:
         self._model = model
-        self._encoder: Any = model.encoder
-        self._input_values, self._attention_mask = inputs["input_values"], inputs.get("attention_mask")
-        self._lengths = None if self._attention_mask is None else self._attention_mask.sum(-1)
+        self._encoder = cast("Any", model.encoder)
+        self._input_values, mask = inputs["input_values"], inputs.get("attention_mask")
+        self._lengths = None if mask is None else mask.sum(-1)
         is_too_short = self._input_values.shape[1] < model.config.receptive_field_samples
         self._first_conv = None if is_too_short or not conv_layers else conv_layers[0]
         self._first_block = blocks[0] if blocks else model.config.num_hidden_layers
         if self._first_conv is None:
-            self._encoded = model.encode(self._input_values, self._attention_mask)
+            self._encoded = model.encode(self._input_values, mask)
         else:
             hidden = self._input_values[:, None]
             self._before = self._encoder.run_layers(hidden, self._lengths, end=self._first_conv)
