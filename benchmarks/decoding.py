@@ -23,22 +23,23 @@ import numpy as np
 import torch
 
 from lact_asr_model.audio import load_audio
-from lact_asr_model.data.sources import read_utterances
-from lact_asr_model.decoding.beam_search import BeamSearchDecoder
-from lact_asr_model.decoding.hypothesis import Hypothesis
-from lact_asr_model.decoding.kenlm_programs import default_kenlm_dir
-from lact_asr_model.decoding.language_model import LanguageModel, load_language_model
-from lact_asr_model.decoding.options import NONE, DecodingOptions, make_decoder
-from lact_asr_model.errors import UserError, one_line_errors
-from lact_asr_model.evaluation.emissions import compute_emissions
-from lact_asr_model.inference.command_line import (
+from lact_asr_model.commands.options import (
     add_decoding_options,
     add_model_options,
     load_model,
     make_decoding_options,
 )
-from lact_asr_model.inference.run_description import describe_run
+from lact_asr_model.data.sources import read_utterances
+from lact_asr_model.decoding.beam_search import BeamSearchDecoder
+from lact_asr_model.decoding.factory import make_decoder
+from lact_asr_model.decoding.hypothesis import Hypothesis
+from lact_asr_model.decoding.kenlm_programs import default_kenlm_dir
+from lact_asr_model.decoding.language_model import LanguageModel, load_language_model
+from lact_asr_model.decoding.options import NONE, DecodingOptions
+from lact_asr_model.errors import UserError, one_line_errors
+from lact_asr_model.evaluation.emissions import compute_emissions
 from lact_asr_model.metrics import ErrorCounts, area_under_roc, bootstrap_interval, correct_words, word_errors
+from lact_asr_model.recognition.run_description import describe_run
 from lact_asr_model.text import BLANK, WORD_SEPARATOR
 
 PEER_PACKAGES = ("pyctcdecode==0.5.0", "ufal.kenlm==26.4.1")

@@ -1,6 +1,6 @@
-"""Launcher of `lact_asr_model.inference.hybrid_asr_inference`."""
+"""Launcher of `lact_asr_model.commands.transcribe`."""
 
-from lact_asr_model.inference.hybrid_asr_inference import main
+from lact_asr_model.commands.transcribe import main
 
 if __name__ == "__main__":
     main()

@@ -1,6 +1,10 @@
-"""Launcher of `lact_asr_model.inference.ttt_command`, which shows `lact_asr_model.inference.ttt_procedure`."""
+"""Adaptation to one recording: the procedure, and a command that shows a transcript before and after it."""
 
-from lact_asr_model.inference.ttt_command import main
+from lact_asr_model.adaptation.options import AdaptationOptions
+from lact_asr_model.adaptation.procedure import Adaptation, adapt
+from lact_asr_model.commands.adapt import main
+
+__all__ = ["Adaptation", "AdaptationOptions", "adapt", "main"]
 
 if __name__ == "__main__":
     main()

@@ -12,14 +12,14 @@ import typer
 from lact_asr_model.errors import one_line_errors
 
 PROGRAMS = {
-    "demo": ("lact_asr_model.demo.recordings", "Transcribe the bundled recordings, clean and in noise."),
-    "transcribe": ("lact_asr_model.inference.hybrid_asr_inference", "Transcribe audio files, folders or a test set."),
-    "adapt": ("lact_asr_model.inference.ttt_command", "Show a recording's transcript before and after adapting."),
-    "evaluate": ("lact_asr_model.evaluation.evaluate", "Compare adaptation methods on the same corrupted audio."),
-    "train": ("lact_asr_model.training.train_hybrid_asr", "Train a recogniser, or go on training one."),
-    "build-lm": ("lact_asr_model.decoding.build_lm", "Build a language model for beam search from text."),
-    "tune-lm": ("lact_asr_model.evaluation.tune_lm", "Find the weights of a language model on a development set."),
-    "info": ("lact_asr_model.info", "Show the size and frame geometry of a model."),
+    "demo": ("lact_asr_model.commands.demo", "Transcribe the bundled recordings, clean and in noise."),
+    "transcribe": ("lact_asr_model.commands.transcribe", "Transcribe audio files, folders or a test set."),
+    "adapt": ("lact_asr_model.commands.adapt", "Show a recording's transcript before and after adapting."),
+    "evaluate": ("lact_asr_model.commands.evaluate", "Compare adaptation methods on the same corrupted audio."),
+    "train": ("lact_asr_model.commands.train", "Train a recogniser, or go on training one."),
+    "build-lm": ("lact_asr_model.commands.build_lm", "Build a language model for beam search from text."),
+    "tune-lm": ("lact_asr_model.commands.tune_lm", "Find the weights of a language model on a development set."),
+    "info": ("lact_asr_model.commands.info", "Show the size and frame geometry of a model."),
 }
 
 app = typer.Typer(

@@ -11,6 +11,7 @@ from transformers.activations import ACT2FN
 from lact_asr_model.adaptation.options import check_option, model_options, parse_layers
 from lact_asr_model.errors import UserError
 
+MOONSHINE = "moonshine"
 NEWTON_SCHULZ_SCHEDULES = ("muon", "polar_express")
 
 Count = TypeVar("Count")  # int or integer tensor
@@ -23,14 +24,14 @@ class HybridASRConfig(PretrainedConfig):
     `ttt_learning_rate` (adaptation to one utterance at inference) and `--peak_lr` (training; not a model field).
 
     Encoder
-        use_wav2vec2_encoder: wav2vec2 conv encoder; False gives a log-mel front end at the same frame rate.
+        use_wav2vec2_encoder: conv encoder; False gives a log-mel front end at the same frame rate.
+        encoder_type: "wav2vec2", or "moonshine" for Moonshine's conv stem, of three layers.
         wav2vec2_model_name: hub id or folder of the wav2vec2, HuBERT or data2vec-audio checkpoint to start from.
         encoder_target_ds_factor: frame period in steps of 40 samples; 5 is 12.5 ms, 8 is wav2vec2's own 20 ms (in steps
             of 64 samples for Moonshine's stem, whose own 24 ms are 6).
         freeze_encoder: keep the conv encoder's weights fixed in training.
         encoder_lr_scale: learning rate of the conv encoder relative to the rest.
         conv_dim, conv_kernel, conv_stride, conv_bias, feat_extract_norm, feat_extract_activation: as in wav2vec2;
-            feat_extract_norm "moonshine" is Moonshine's conv stem instead, of three layers.
         num_mel_bins: size of the log-mel front end's features.
     Transformer
         num_hidden_layers, hidden_size, intermediate_size, num_attn_heads: the usual; any divisor of hidden_size
@@ -67,6 +68,7 @@ class HybridASRConfig(PretrainedConfig):
     sampling_rate: int = 16000
 
     use_wav2vec2_encoder: bool = True
+    encoder_type: str = "wav2vec2"
     wav2vec2_model_name: str | None = "facebook/wav2vec2-base"
     encoder_target_ds_factor: int = 5
     freeze_encoder: bool = False
@@ -112,12 +114,14 @@ class HybridASRConfig(PretrainedConfig):
     def __post_init__(self, **kwargs: Any) -> None:
         for option in model_options():
             setattr(self, _TTT + option.name, kwargs.pop(_TTT + option.name, option.default))
-        self._forget_what_is_retired(kwargs)
+        self._read_old_names(kwargs)
         self._validate()
         super().__post_init__(**kwargs)
 
-    def _forget_what_is_retired(self, kwargs: dict[str, Any]) -> None:
-        """Configurations of version 0.1 may ask for a gate and a loss that there are no more."""
+    def _read_old_names(self, kwargs: dict[str, Any]) -> None:
+        """Configurations of version 0.1 name Moonshine's stem as a norm, and a gate and a loss that are gone."""
+        if self.feat_extract_norm == MOONSHINE:
+            self.encoder_type, self.feat_extract_norm = MOONSHINE, "group"
         kwargs.pop("ttt_accept", None)
         if getattr(self, "ttt_loss_type") == "consistency":  # noqa: B009
             self.ttt_loss_type = "entropy_mcc"
@@ -167,7 +171,7 @@ class HybridASRConfig(PretrainedConfig):
     @property
     def num_rate_layers(self) -> int:
         """How many of the last conv layers change their strides with the frame rate: three, of Moonshine's stem two."""
-        return 2 if self.feat_extract_norm == "moonshine" else 3
+        return 2 if self.encoder_type == MOONSHINE else 3
 
     @property
     def receptive_field_samples(self) -> int:
@@ -249,7 +253,7 @@ class HybridASRConfig(PretrainedConfig):
             self._reject(name, _KINDS[type(default)])
 
     def _validate_conv_layers(self) -> None:
-        as_moonshine = self.feat_extract_norm == "moonshine"
+        as_moonshine = self.encoder_type == MOONSHINE
         num_layers, rate_strides = (3, [3, 2]) if as_moonshine else (7, [2, 2, 2])
         for name in ("conv_dim", "conv_kernel", "conv_stride"):
             sizes = getattr(self, name)
@@ -288,6 +292,7 @@ _NOT_NEGATIVE = (
 _CHOICES = {
     "hidden_act": tuple(ACT2FN),
     "feat_extract_activation": tuple(ACT2FN),
-    "feat_extract_norm": ("group", "layer", "moonshine"),
+    "encoder_type": ("wav2vec2", MOONSHINE),
+    "feat_extract_norm": ("group", "layer"),
     "newton_schulz_schedule": NEWTON_SCHULZ_SCHEDULES,
 }

@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from lact_asr_model.configuration_hybrid_asr import HybridASRConfig
-from lact_asr_model.ops.fast_weights import FastWeights, apply_fast_weights, update_fast_weights
+from lact_asr_model.ops.fast_weights.closed_form import FastWeights, apply_fast_weights, update_fast_weights
 
 _SMALLEST_LENGTH = 1e-6
 

@@ -15,13 +15,13 @@ from transformers.activations import ACT2FN
 from transformers.modeling_layers import GradientCheckpointingLayer
 from transformers.utils import ModelOutput
 
-from lact_asr_model.configuration_hybrid_asr import HybridASRConfig
+from lact_asr_model.configuration_hybrid_asr import MOONSHINE, HybridASRConfig
 from lact_asr_model.errors import UserError
 from lact_asr_model.lact_layer import FastWeightMemory, WindowedAttention, inverse_softplus
-from lact_asr_model.ops.fast_weights import FastWeights
-from lact_asr_model.ops.lengths import length_mask
-from lact_asr_model.ops.span_mask import sample_span_mask
-from lact_asr_model.wav2vec2_encoder import Wav2Vec2ConvEncoder, build_encoder, build_feature_projection
+from lact_asr_model.log_mel_encoder import LogMelEncoder
+from lact_asr_model.ops.fast_weights.closed_form import FastWeights
+from lact_asr_model.ops.masks import length_mask, sample_span_mask
+from lact_asr_model.wav2vec2_encoder import Wav2Vec2ConvEncoder
 
 _PADDED_LOGIT = -1e4
 _FILTERS = "encoder.conv_layers.{}.conv.weight"
@@ -44,6 +44,31 @@ class HybridASROutput(ModelOutput):
     ctc_loss: Tensor | None = None
     intermediate_ctc_loss: Tensor | None = None
     masked_prediction_loss: Tensor | None = None
+
+
+class FeatureProjection(nn.Module):
+    """LayerNorm and projection of the encoder's frames to the stack's hidden size (names as in `transformers`)."""
+
+    def __init__(self, config: HybridASRConfig, input_size: int) -> None:
+        super().__init__()
+        self.layer_norm = nn.LayerNorm(input_size, eps=config.layer_norm_eps)
+        self.projection = nn.Linear(input_size, config.hidden_size)
+
+    def forward(self, frames: Tensor) -> Tensor:
+        """[batch, frames, input_size] to [batch, frames, hidden]."""
+        return self.projection(self.layer_norm(frames))
+
+
+def build_feature_projection(config: HybridASRConfig, input_size: int) -> nn.Module:
+    """What is between encoder and stack: nothing behind Moonshine's stem, whose frames are what its layers read."""
+    if config.use_wav2vec2_encoder and config.encoder_type == MOONSHINE:
+        return nn.Identity()
+    return FeatureProjection(config, input_size)
+
+
+def build_encoder(config: HybridASRConfig) -> Wav2Vec2ConvEncoder | LogMelEncoder:
+    """The front end that `use_wav2vec2_encoder` asks for; both make one frame per `samples_per_frame` samples."""
+    return Wav2Vec2ConvEncoder(config) if config.use_wav2vec2_encoder else LogMelEncoder(config)
 
 
 class LactBlock(GradientCheckpointingLayer):

@@ -1,4 +1,4 @@
-"""The wav2vec2 conv encoder at a changed frame rate, its pretrained weights, and a log-mel front end beside it.
+"""The wav2vec2 conv encoder at a changed frame rate, and its pretrained weights.
 
 wav2vec2's seven conv layers stride by 5, 2, 2, 2, 2, 2, 2 samples. Lowering a stride would feed every later filter
 inputs at distances it was never trained on. Here the last three layers keep their taps where they were, in samples
@@ -7,7 +7,7 @@ evaluated change. At factor 8 that is wav2vec2 itself, bit for bit; at any other
 wav2vec2 would give for the audio shifted to that place.
 
 Moonshine's conv stem is such an encoder, too: three layers on a grid of 64 samples, the last two of which follow the
-frame rate in the same way (`feat_extract_norm` "moonshine"; its own rate is factor 6, 24 ms).
+frame rate in the same way (`encoder_type` "moonshine"; its own rate is factor 6, 24 ms).
 
 Sources: Baevski et al. 2020, "wav2vec 2.0", arXiv:2006.11477; Jeffries et al. 2024, "Moonshine", arXiv:2410.15608.
 """
@@ -22,11 +22,10 @@ from safetensors import SafetensorError
 from torch import Tensor, nn
 from transformers import AutoConfig, AutoModel
 from transformers.activations import ACT2FN
-from transformers.audio_utils import mel_filter_bank
 
-from lact_asr_model.configuration_hybrid_asr import HybridASRConfig
+from lact_asr_model.configuration_hybrid_asr import MOONSHINE, HybridASRConfig
 from lact_asr_model.errors import UserError
-from lact_asr_model.ops.lengths import length_mask
+from lact_asr_model.ops.masks import length_mask
 
 PRETRAINED_MODEL_TYPES = ("wav2vec2", "hubert", "data2vec-audio")
 _SHARED_FIELDS = (
@@ -140,7 +139,7 @@ class Wav2Vec2ConvEncoder(nn.Module):
         self.output_size = config.conv_dim[-1]
         self.conv_layers = nn.ModuleList(
             MoonshineFirstLayer(config, stride)
-            if config.feat_extract_norm == "moonshine" and index == 0
+            if config.encoder_type == MOONSHINE and index == 0
             else ConvLayer(config, index, stride, dilation)
             for index, (stride, dilation) in enumerate(conv_strides_and_dilations(config))
         )
@@ -204,68 +203,3 @@ class Wav2Vec2ConvEncoder(nn.Module):
         if any("feature_extractor." in name for name in report["missing_keys"]):
             raise UserError(f"pretrained encoder {name_or_path}: has no conv encoder weights; give a whole checkpoint")
         self.load_state_dict(pretrained.feature_extractor.state_dict())
-
-
-class LogMelEncoder(nn.Module):
-    """Log-mel energies of 25 ms windows, one per frame, normalised per band over the utterance."""
-
-    filters: Tensor
-    window: Tensor
-
-    def __init__(self, config: HybridASRConfig) -> None:
-        super().__init__()
-        self.config = config
-        self.output_size = config.num_mel_bins
-        window_samples = config.receptive_field_samples
-        filters = mel_filter_bank(
-            num_frequency_bins=window_samples // 2 + 1,
-            num_mel_filters=config.num_mel_bins,
-            min_frequency=20.0,
-            max_frequency=config.sampling_rate / 2,
-            sampling_rate=config.sampling_rate,
-        )
-        self.register_buffer("filters", torch.from_numpy(filters).float())
-        self.register_buffer("window", torch.hann_window(window_samples))
-
-    def forward(self, input_values: Tensor, lengths: Tensor | None = None) -> Tensor:
-        """input_values [batch, samples], true lengths [batch] in samples, to [batch, frames, num_mel_bins]."""
-        energies = self.log_energies(input_values)
-        num_frames = self.config.num_frames(
-            lengths if lengths is not None else energies.new_full((len(energies),), input_values.shape[-1]).long()
-        )
-        mask = length_mask(num_frames, energies.shape[1])[..., None]
-        count = num_frames.clamp(min=1)[:, None, None]
-        mean = energies.masked_fill(~mask, 0).sum(1, keepdim=True) / count
-        variance = (energies - mean).masked_fill(~mask, 0).square().sum(1, keepdim=True) / count
-        return ((energies - mean) * torch.rsqrt(variance + 1e-5)).masked_fill(~mask, 0)
-
-    def log_energies(self, input_values: Tensor) -> Tensor:
-        """Natural logarithm of the mel energies, not normalised: [batch, samples] to [batch, frames, num_mel_bins]."""
-        frames = input_values.unfold(-1, self.config.receptive_field_samples, self.config.samples_per_frame)
-        spectrum = torch.fft.rfft(frames.float() * self.window).abs().square()
-        return torch.log(spectrum @ self.filters + 1e-6)
-
-
-class FeatureProjection(nn.Module):
-    """LayerNorm and projection of the encoder's frames to the stack's hidden size (names as in `transformers`)."""
-
-    def __init__(self, config: HybridASRConfig, input_size: int) -> None:
-        super().__init__()
-        self.layer_norm = nn.LayerNorm(input_size, eps=config.layer_norm_eps)
-        self.projection = nn.Linear(input_size, config.hidden_size)
-
-    def forward(self, frames: Tensor) -> Tensor:
-        """[batch, frames, input_size] to [batch, frames, hidden]."""
-        return self.projection(self.layer_norm(frames))
-
-
-def build_feature_projection(config: HybridASRConfig, input_size: int) -> nn.Module:
-    """What is between encoder and stack: nothing behind Moonshine's stem, whose frames are what its layers read."""
-    if config.use_wav2vec2_encoder and config.feat_extract_norm == "moonshine":
-        return nn.Identity()
-    return FeatureProjection(config, input_size)
-
-
-def build_encoder(config: HybridASRConfig) -> Wav2Vec2ConvEncoder | LogMelEncoder:
-    """The front end that `use_wav2vec2_encoder` asks for; both make one frame per `samples_per_frame` samples."""
-    return Wav2Vec2ConvEncoder(config) if config.use_wav2vec2_encoder else LogMelEncoder(config)

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 import soundfile
-
-from lact_asr_model.demo.recordings import RECORDINGS_DIR, WIDTH, main
 from lact_asr_model.inference import hybrid_asr_inference
+
+from lact_asr_model.commands.demo import RECORDINGS_DIR, WIDTH, main
 from lact_asr_model.text import normalize_text
 
 

@@ -18,7 +18,7 @@ from transformers import AutoConfig, AutoModelForCTC, pipeline
 
 from lact_asr_model.configuration_hybrid_asr import HybridASRConfig
 from lact_asr_model.modeling_hybrid_asr import HybridASRForCTC, HybridASROutput, count_parameters
-from lact_asr_model.ops.fast_weights import FastWeights
+from lact_asr_model.ops.fast_weights.closed_form import FastWeights
 from lact_asr_model.text import build_vocabulary, make_processor
 
 ALPHABET = "ABCDEFGHIJKLMNOPQRSTUVWXYZ'"

@@ -26,8 +26,9 @@ from transformers import (
 
 from lact_asr_model.configuration_hybrid_asr import HybridASRConfig
 from lact_asr_model.errors import UserError
+from lact_asr_model.log_mel_encoder import LogMelEncoder
 from lact_asr_model.modeling_hybrid_asr import HybridASRForCTC
-from lact_asr_model.wav2vec2_encoder import LogMelEncoder, Wav2Vec2ConvEncoder
+from lact_asr_model.wav2vec2_encoder import Wav2Vec2ConvEncoder
 
 CHANNELS = 32
 FACTORS = range(1, 17)

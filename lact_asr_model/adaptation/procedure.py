@@ -24,7 +24,7 @@ from lact_asr_model.adaptation.options import MASKS_PER_SEED, AdaptationOptions,
 from lact_asr_model.adaptation.protocol import AdaptableModel, Heard, Speech, WeightGroup, Weights
 from lact_asr_model.adaptation.steps import Size, take_step
 from lact_asr_model.errors import UserError
-from lact_asr_model.ops.span_mask import sample_span_mask
+from lact_asr_model.ops.masks import sample_span_mask
 
 
 @dataclass(frozen=True, eq=False)

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from lact_asr_model.adaptation.protocol import Weights
-from lact_asr_model.ops.fast_weights import with_column_norms_of
+from lact_asr_model.ops.fast_weights.closed_form import with_column_norms_of
 from lact_asr_model.ops.newton_schulz import newton_schulz, relative_muon_step
 
 _SMALLEST_NORM = 1e-7  # of a gradient, as in Newton-Schulz

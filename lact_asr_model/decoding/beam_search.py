@@ -6,7 +6,7 @@ word_score · number of words, natural logarithms throughout.
 
 import math
 import re
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections.abc import Sequence
 from dataclasses import replace
 from itertools import pairwise
@@ -17,7 +17,7 @@ import numpy as np
 from lact_asr_model.decoding.alignment import align_words
 from lact_asr_model.decoding.confidence import Candidate, word_posteriors
 from lact_asr_model.decoding.greedy import is_special
-from lact_asr_model.decoding.hypothesis import Hypothesis
+from lact_asr_model.decoding.hypothesis import Decoder, Hypothesis
 from lact_asr_model.decoding.language_model import LanguageModel, import_extra, silenced_stderr
 from lact_asr_model.decoding.lexicon import LexiconEntry, check_spellings
 from lact_asr_model.decoding.options import DecodingOptions
@@ -33,7 +33,7 @@ _NATURAL = math.log(10)  # KenLM has logarithms to base 10
 _UNKNOWN_WORD_LOG10 = -10.0  # on top of what the language model gives to <unk>; the default of pyctcdecode
 
 
-class BeamSearchDecoder(ABC):
+class BeamSearchDecoder(Decoder):
     """What both searches share: checked input, the n best texts, words with their frames."""
 
     def __init__(self, vocabulary: list[str], options: DecodingOptions, weights: Weights) -> None:

@@ -5,14 +5,14 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from lact_asr_model.decoding.hypothesis import Hypothesis, Word
+from lact_asr_model.decoding.hypothesis import Decoder, Hypothesis, Word
 from lact_asr_model.text import BLANK, WORD_SEPARATOR
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 
-class GreedyDecoder:
+class GreedyDecoder(Decoder):
     """`greedy_decode` with its vocabulary, behind the interface of all decoders."""
 
     def __init__(self, vocabulary: list[str]) -> None:

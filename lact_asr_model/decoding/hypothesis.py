@@ -1,7 +1,10 @@
 """What a decoder returns, and the interface that every decoder has."""
 
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from concurrent.futures import Future
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     import numpy as np
@@ -31,9 +34,19 @@ class Hypothesis:
     alternatives: list["Hypothesis"] = field(default_factory=list)
 
 
-class Decoder(Protocol):
+class Decoder(ABC):
     """Anything that turns the CTC log-probabilities of one utterance into a hypothesis."""
 
+    @abstractmethod
     def decode(self, log_probs: "np.ndarray[Any, Any] | Tensor") -> Hypothesis:
         """log_probs: [frames, vocab], without padding."""
-        ...
+
+    def submit(self, log_probs: "np.ndarray[Any, Any] | Tensor") -> "Future[Hypothesis]":
+        """Begin to decode; a decoder without processes of its own is done when this returns."""
+        future: Future[Hypothesis] = Future()
+        future.set_result(self.decode(log_probs))
+        return future
+
+    def collect(self, futures: "Sequence[Future[Hypothesis]]") -> list[Hypothesis]:
+        """Wait for what `submit` began."""
+        return [future.result() for future in futures]

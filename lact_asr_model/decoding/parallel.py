@@ -10,15 +10,16 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from lact_asr_model.decoding.factory import make_decoder
 from lact_asr_model.decoding.hypothesis import Decoder, Hypothesis
-from lact_asr_model.decoding.options import DecodingOptions, make_decoder
+from lact_asr_model.decoding.options import DecodingOptions
 from lact_asr_model.errors import UserError
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 
-class ParallelDecoder:
+class ParallelDecoder(Decoder):
     """The decoder of `make_decoder` in several processes; the results are those of one.
 
     Use it in a `with` statement, or call `close`. The processes end with the program in any case.
@@ -51,11 +52,16 @@ class ParallelDecoder:
 
     def decode(self, log_probs: "np.ndarray[Any, Any] | Tensor") -> Hypothesis:
         """Decode one utterance and wait for it."""
-        return collect([self.submit(log_probs)])[0]
+        return self.collect([self.submit(log_probs)])[0]
 
     def decode_all(self, batch: "Iterable[np.ndarray[Any, Any] | Tensor]") -> list[Hypothesis]:
         """Decode utterances; the results are in their order."""
-        return collect([self.submit(log_probs) for log_probs in batch])
+        return self.collect([self.submit(log_probs) for log_probs in batch])
+
+    def collect(self, futures: "Sequence[Future[Hypothesis]]") -> list[Hypothesis]:
+        """Wait for what `submit` began. Raises UserError if a process was killed."""
+        with _killed_processes_told():
+            return [future.result() for future in futures]
 
     def close(self) -> None:
         """End the processes; what has not begun is dropped."""
@@ -66,12 +72,6 @@ class ParallelDecoder:
 
     def __exit__(self, *exception: object) -> None:
         self.close()
-
-
-def collect(futures: "Sequence[Future[Hypothesis]]") -> list[Hypothesis]:
-    """Wait for what `ParallelDecoder.submit` began. Raises UserError if a process was killed."""
-    with _killed_processes_told():
-        return [future.result() for future in futures]
 
 
 @contextmanager

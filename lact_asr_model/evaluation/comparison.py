@@ -12,13 +12,13 @@ from torch import nn
 from tqdm.auto import tqdm
 
 from lact_asr_model.audio import SAMPLING_RATE, load_audio
-from lact_asr_model.data.shifts import Condition
+from lact_asr_model.data.conditions import Condition
 from lact_asr_model.data.utterance import Utterance
 from lact_asr_model.evaluation.processes import ALONE, Processes
 from lact_asr_model.evaluation.records import Record, RecordLog
 from lact_asr_model.evaluation.summary import BASELINE, CLEAN, SHIFTED, summarize
 from lact_asr_model.evaluation.tasks import Task
-from lact_asr_model.inference.transcriber import Transcriber
+from lact_asr_model.recognition.transcriber import Transcriber
 from lact_asr_model.text import normalize_text
 
 

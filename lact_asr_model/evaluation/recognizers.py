@@ -9,7 +9,7 @@ from lact_asr_model.adaptation.options import AdaptationOptions
 from lact_asr_model.adaptation.peers import PEERS, Peer
 from lact_asr_model.decoding.hypothesis import Decoder
 from lact_asr_model.evaluation.methods import CONTINUAL, OURS, Method
-from lact_asr_model.inference.transcriber import Transcriber
+from lact_asr_model.recognition.transcriber import Transcriber
 
 
 def make_recognizer(

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from lact_asr_model.errors import UserError
-from lact_asr_model.inference.output_formats import write_atomically
+from lact_asr_model.recognition.output_formats import write_atomically
 
 _SETTINGS_NAME = "settings.json"
 

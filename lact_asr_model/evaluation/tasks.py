@@ -4,7 +4,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from lact_asr_model.data.shifts import Condition, parse_condition
+from lact_asr_model.data.conditions import Condition, parse_condition
 from lact_asr_model.data.sources import read_utterances
 from lact_asr_model.data.utterance import Utterance
 from lact_asr_model.errors import UserError

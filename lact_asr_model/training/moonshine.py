@@ -1,6 +1,6 @@
 """A start from Moonshine: its encoder becomes the conv encoder, and the attention and feed-forward of the LaCT blocks.
 
-With `feat_extract_norm` "moonshine" the conv encoder is built as Moonshine's stem. Moonshine's transformer layers have
+With `encoder_type` "moonshine" the conv encoder is built as Moonshine's stem. Moonshine's transformer layers have
 the same pre-norm structure with rotary positions as the blocks; a block's layer memory is extra, and its output
 projection starts at zero. So the model starts as Moonshine's encoder to the last digit, with a random head behind it.
 
@@ -83,7 +83,7 @@ def _check_sizes(encoder: "MoonshineEncoder", config: HybridASRConfig) -> None:
         "rope_theta": theirs.rope_parameters["rope_theta"],
         "rotary_size": 2 * len(encoder.rotary_emb.inv_freq),
         "use_wav2vec2_encoder": True,
-        "feat_extract_norm": "moonshine",
+        "encoder_type": "moonshine",
         "feat_extract_activation": "gelu",
         "conv_bias": True,
         "conv_dim": [convolution.out_channels for convolution in convolutions],

@@ -9,8 +9,9 @@ import pytest
 import torch
 
 from lact_asr_model.decoding.beam_search import LexiconDecoder, OpenVocabularyDecoder
+from lact_asr_model.decoding.factory import make_decoder
 from lact_asr_model.decoding.greedy import greedy_decode
-from lact_asr_model.decoding.options import DecodingOptions, make_decoder
+from lact_asr_model.decoding.options import DecodingOptions
 from lact_asr_model.errors import UserError
 from lact_asr_model.text import BLANK
 

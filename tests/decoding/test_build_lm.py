@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from lact_asr_model.commands.build_lm import main
 from lact_asr_model.decoding import kenlm_programs
-from lact_asr_model.decoding.build_lm import main
 from lact_asr_model.decoding.kenlm_programs import default_kenlm_dir, find_or_build_kenlm
 from lact_asr_model.decoding.language_model import load_language_model
 from lact_asr_model.errors import UserError

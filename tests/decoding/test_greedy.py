@@ -6,8 +6,9 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from lact_asr_model.decoding.factory import make_decoder
 from lact_asr_model.decoding.greedy import GreedyDecoder, greedy_decode
-from lact_asr_model.decoding.options import DecodingOptions, make_decoder
+from lact_asr_model.decoding.options import DecodingOptions
 
 VOCABULARY = ["<pad>", "<unk>", "|", "'", "A", "B", "C"]
 SYMBOLS = {"-": 0, "?": 1} | {symbol: index for index, symbol in enumerate(VOCABULARY) if len(symbol) == 1}

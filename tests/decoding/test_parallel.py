@@ -2,7 +2,8 @@ import multiprocessing
 
 import pytest
 
-from lact_asr_model.decoding.options import DecodingOptions, make_decoder
+from lact_asr_model.decoding.factory import make_decoder
+from lact_asr_model.decoding.options import DecodingOptions
 from lact_asr_model.decoding.parallel import ParallelDecoder
 from lact_asr_model.errors import UserError
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from lact_asr_model.data.shifts import parse_condition
+from lact_asr_model.data.conditions import parse_condition
 from lact_asr_model.data.sources import read_utterances
 from lact_asr_model.data.utterance import Utterance
 from lact_asr_model.evaluation.comparison import corrupt, run, summarize_all, warm_up, weights_digest
@@ -16,8 +16,8 @@ from lact_asr_model.evaluation.processes import Processes
 from lact_asr_model.evaluation.records import RecordLog
 from lact_asr_model.evaluation.summary import format_table
 from lact_asr_model.evaluation.tasks import Task
-from lact_asr_model.inference.transcriber import Transcript
 from lact_asr_model.modeling_hybrid_asr import HybridASRForCTC
+from lact_asr_model.recognition.transcript import Transcript
 
 CLEAN, GAUSSIAN, QUIET = map(parse_condition, ("clean", "gaussian:0.1", "gain:-20"))
 

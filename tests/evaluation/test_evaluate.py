@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from lact_asr_model.evaluation.evaluate import main
+from lact_asr_model.commands.evaluate import main
 
 
 @pytest.fixture

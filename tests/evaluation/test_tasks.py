@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from lact_asr_model.data.shifts import parse_conditions
+from lact_asr_model.data.conditions import parse_conditions
 from lact_asr_model.errors import UserError
 from lact_asr_model.evaluation.tasks import make_tasks
 

@@ -7,12 +7,13 @@ from pathlib import Path
 import pytest
 
 from lact_asr_model.checkpoint_io import load_checkpoint
+from lact_asr_model.commands.transcribe import main
+from lact_asr_model.decoding.factory import make_decoder
 from lact_asr_model.decoding.language_model import load_language_model
-from lact_asr_model.decoding.options import DecodingOptions, make_decoder
+from lact_asr_model.decoding.options import DecodingOptions
 from lact_asr_model.decoding.parallel import ParallelDecoder
 from lact_asr_model.decoding.tuned_weights import Weights, write_tuned_weights
-from lact_asr_model.inference.hybrid_asr_inference import main
-from lact_asr_model.inference.transcriber import Transcriber, vocabulary_of
+from lact_asr_model.recognition.transcriber import Transcriber, vocabulary_of
 
 pytest.importorskip("kenlm", reason="the lm extra is not installed")
 

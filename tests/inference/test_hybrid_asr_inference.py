@@ -9,11 +9,11 @@ from types import SimpleNamespace
 import pytest
 import soundfile
 import torch
+from lact_asr_model.inference.ttt_options import TTTOptions
 
 from lact_asr_model.checkpoint_io import load_checkpoint, save_best_model
-from lact_asr_model.inference.hybrid_asr_inference import main
-from lact_asr_model.inference.transcriber import Transcriber
-from lact_asr_model.inference.ttt_options import TTTOptions
+from lact_asr_model.commands.transcribe import main
+from lact_asr_model.recognition.transcriber import Transcriber
 
 REPOSITORY = Path(__file__).parents[2]
 GOOD = ["mono.wav", "stereo_44khz.flac", "telephone_8khz.wav", "compressed.mp3"]
@@ -353,7 +353,7 @@ def test_the_launcher_is_the_same_program(checkpoint_dir, recordings_dir, expect
 
 
 def test_help_is_instant() -> None:
-    script = "import sys, lact_asr_model.inference.hybrid_asr_inference, lact_asr_model.inference.ttt_command; "
+    script = "import sys, lact_asr_model.commands.transcribe, lact_asr_model.commands.adapt; "
     script += "print(sorted({'torch', 'transformers', 'soundfile', 'numpy'} & set(sys.modules)))"
     result = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     assert result.stdout == "[]\n"

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lact_asr_model.errors import UserError
-from lact_asr_model.inference.output_formats import (
+from lact_asr_model.recognition.output_formats import (
     check_writable,
     format_srt,
     format_vtt,
@@ -16,7 +16,7 @@ from lact_asr_model.inference.output_formats import (
     make_cues,
     write_atomically,
 )
-from lact_asr_model.inference.transcriber import TimedWord, Transcript
+from lact_asr_model.recognition.transcript import TimedWord, Transcript
 
 
 def spoken(text: str, start_seconds: float = 0.0, word_seconds: float = 0.3) -> list[TimedWord]:

@@ -5,11 +5,11 @@ import pytest
 import soundfile
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from lact_asr_model.inference import segments
 
 from lact_asr_model.audio import load_audio
 from lact_asr_model.errors import UserError
-from lact_asr_model.inference import segments
-from lact_asr_model.inference.segments import read_segments, split_at_quiet_points
+from lact_asr_model.recognition.segments import read_segments, split_at_quiet_points
 
 SAMPLING_RATE = 16000
 

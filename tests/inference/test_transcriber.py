@@ -5,13 +5,14 @@ import numpy as np
 import pytest
 import soundfile
 import torch
+from lact_asr_model.inference.ttt_options import TTTOptions
+from lact_asr_model.inference.ttt_procedure import adapt, adapted
 
 from lact_asr_model.decoding.hypothesis import Hypothesis, Word
 from lact_asr_model.errors import UserError
-from lact_asr_model.inference.transcriber import STAGES, Transcriber, Transcript, vocabulary_of
-from lact_asr_model.inference.ttt_options import TTTOptions
-from lact_asr_model.inference.ttt_procedure import adapt, adapted
 from lact_asr_model.modeling_hybrid_asr import HybridASRForCTC
+from lact_asr_model.recognition.transcriber import STAGES, Transcriber, vocabulary_of
+from lact_asr_model.recognition.transcript import Transcript
 
 SAMPLING_RATE = 16000
 

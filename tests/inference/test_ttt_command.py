@@ -2,11 +2,11 @@ import re
 from pathlib import Path
 
 import pytest
+from lact_asr_model.inference.ttt_options import TTTOptions
 
 from lact_asr_model.checkpoint_io import load_checkpoint
-from lact_asr_model.inference.transcriber import Transcriber
-from lact_asr_model.inference.ttt_command import main
-from lact_asr_model.inference.ttt_options import TTTOptions
+from lact_asr_model.commands.adapt import main
+from lact_asr_model.recognition.transcriber import Transcriber
 
 
 def test_it_prints_before_and_after(checkpoint_dir: Path, recordings_dir: Path, capsys) -> None:

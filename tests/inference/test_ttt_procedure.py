@@ -3,14 +3,14 @@ from dataclasses import replace
 
 import pytest
 import torch
+from lact_asr_model.inference.ttt_options import TTTOptions
+from lact_asr_model.inference.ttt_procedure import adapt, adapted, evaluation_mode, self_supervised_losses
 from torch import Tensor
 
 from lact_asr_model.configuration_hybrid_asr import TTT_LOSS_TYPES, TTT_PARAMETERS, HybridASRConfig
 from lact_asr_model.errors import UserError
-from lact_asr_model.inference.ttt_options import TTTOptions
-from lact_asr_model.inference.ttt_procedure import adapt, adapted, evaluation_mode, self_supervised_losses
 from lact_asr_model.modeling_hybrid_asr import HybridASRForCTC
-from lact_asr_model.ops.fast_weights import FastWeights, muon_step
+from lact_asr_model.ops.fast_weights.closed_form import FastWeights, muon_step
 from lact_asr_model.ops.newton_schulz import newton_schulz
 
 

@@ -4,13 +4,13 @@ from collections.abc import Callable, Sequence
 
 import pytest
 import torch
+from lact_asr_model.inference.ttt_options import TTTOptions
+from lact_asr_model.inference.ttt_procedure import adapt, adapted_for_training, self_supervised_losses
 from torch import Tensor
 
 from lact_asr_model.configuration_hybrid_asr import TTT_LOSS_TYPES, TTT_PARAMETERS, HybridASRConfig
-from lact_asr_model.inference.ttt_options import TTTOptions
-from lact_asr_model.inference.ttt_procedure import adapt, adapted_for_training, self_supervised_losses
 from lact_asr_model.modeling_hybrid_asr import HybridASRForCTC
-from lact_asr_model.ops.fast_weights import FastWeights
+from lact_asr_model.ops.fast_weights.closed_form import FastWeights
 from lact_asr_model.ops.newton_schulz import newton_schulz
 
 LENGTHS_SAMPLES = [4000, 3000]

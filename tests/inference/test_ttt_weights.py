@@ -4,14 +4,14 @@ import math
 
 import pytest
 import torch
-from torch import Tensor
-
-from lact_asr_model.errors import UserError
 from lact_asr_model.inference.ttt_options import TTTOptions
 from lact_asr_model.inference.ttt_procedure import Adaptation, adapt, self_supervised_losses
 from lact_asr_model.inference.ttt_weights import own_weights
+from torch import Tensor
+
+from lact_asr_model.errors import UserError
 from lact_asr_model.modeling_hybrid_asr import HybridASRForCTC
-from lact_asr_model.ops.fast_weights import FastWeights, muon_step
+from lact_asr_model.ops.fast_weights.closed_form import FastWeights, muon_step
 
 STEP = 0.05
 BOTH = {"loss_type": "entropy", "parameters": "both", "learning_rate": STEP, "front_end_step": STEP}

@@ -4,7 +4,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lact_asr_model.ops.lengths import length_mask
+from lact_asr_model.ops.masks import length_mask
 
 
 @given(st.lists(st.integers(0, 12), min_size=1, max_size=5), st.integers(1, 12))

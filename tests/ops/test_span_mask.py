@@ -5,7 +5,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lact_asr_model.ops.span_mask import sample_span_mask
+from lact_asr_model.ops.masks import sample_span_mask
 
 
 @given(

@@ -22,7 +22,7 @@ from lact_asr_model.training import train_hybrid_asr
 from lact_asr_model.training.arguments import TrainingArguments
 from lact_asr_model.training.interruption import StopRequest
 from lact_asr_model.training.loading import Batch
-from lact_asr_model.training.train_hybrid_asr import Trainer, main, train
+from lact_asr_model.training.trainer import Trainer, main, train
 
 Make = Callable[..., TrainingArguments]
 MakeConfig = Callable[..., Path]
@@ -235,7 +235,7 @@ def test_killed_and_resumed_training_reaches_the_same_weights(make_arguments: Ma
     train(unbroken)
 
     killed = make_arguments(output_dir=tmp_path / "killed", resume=True, **options)
-    process = start("-m", "lact_asr_model.training.train_hybrid_asr", *command_line(killed))
+    process = start("-m", "lact_asr_model.training.trainer", *command_line(killed))
     wait_for(killed.output_dir / "training_state.pt")
     time.sleep(0.2)
     process.kill()
@@ -277,7 +277,7 @@ def test_ctrl_c_saves_and_stops_with_130_and_training_goes_on(
 
 def test_a_sigterm_to_the_whole_process_group_saves_and_stops_with_143(make_arguments: Make) -> None:
     arguments = make_arguments(max_steps=100_000, eval_every=5, num_workers=1)
-    process = start("-m", "lact_asr_model.training.train_hybrid_asr", *command_line(arguments))
+    process = start("-m", "lact_asr_model.training.trainer", *command_line(arguments))
     wait_for(arguments.output_dir / "training_state.pt")
     os.killpg(process.pid, signal.SIGTERM)  # as torchrun and batch schedulers do
     printed, errors = process.communicate(timeout=120)

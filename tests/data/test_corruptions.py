@@ -9,12 +9,14 @@ import soundfile
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from lact_asr_model.data import shifts
-from lact_asr_model.data.shifts import Recordings, TrainingAugmentation, parse_condition, parse_conditions
+from lact_asr_model.data import corruptions
+from lact_asr_model.data.augmentation import TrainingAugmentation
+from lact_asr_model.data.conditions import Condition, parse_condition, parse_conditions
+from lact_asr_model.data.recordings import Recordings
 from lact_asr_model.errors import UserError
 
 NAMES = ["clean", "gaussian:0.01", "noise:5", "babble:5", "room", "telephone", "mu_law", "gsm", "opus", "mp3", "clip"]
-CODECS = [shifts.encode_mu_law, shifts.encode_gsm, shifts.encode_opus, shifts.encode_mp3]
+CODECS = [corruptions.encode_mu_law, corruptions.encode_gsm, corruptions.encode_opus, corruptions.encode_mp3]
 seeds = st.integers(0, 1000)
 
 
@@ -51,7 +53,7 @@ def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     root = tmp_path_factory.mktemp("recordings")
     for name, make in {
         "noise": lambda seed: 0.1 * make_rng(seed).standard_normal(4000),
-        "rooms": lambda seed: shifts.synthetic_impulse_response(make_rng(seed)),
+        "rooms": lambda seed: corruptions.synthetic_impulse_response(make_rng(seed)),
         "voices": lambda seed: speech_like(20000, seed),
     }.items():
         (root / name).mkdir()
@@ -60,7 +62,7 @@ def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     return {folder.name: folder for folder in root.iterdir()}
 
 
-def parse(text: str, folders: dict[str, Path]) -> shifts.Condition:
+def parse(text: str, folders: dict[str, Path]) -> Condition:
     return parse_condition(text, folders["noise"], folders["rooms"], [folders["voices"]])
 
 
@@ -76,29 +78,31 @@ def test_noise_has_the_requested_power_ratio(seed, speech_length, noise_length, 
     speech = speech_like(speech_length, seed) * np.float32(speech_scale)
     assume(np.abs(speech).max() > 1e-4)
     noise = make_rng(seed + 1).standard_normal(noise_length, dtype=np.float32) * np.float32(noise_scale)
-    noisy = shifts.add_noise_at_snr(speech, make_rng(seed), noise, snr_db)
+    noisy = corruptions.add_noise_at_snr(speech, make_rng(seed), noise, snr_db)
     assert noisy.dtype == np.float32 and len(noisy) == speech_length
     added = noisy.astype(np.float64) - speech
-    assert decibels(shifts.active_power(speech) / power(added)) == pytest.approx(snr_db, abs=0.05)
+    assert decibels(corruptions.active_power(speech) / power(added)) == pytest.approx(snr_db, abs=0.05)
 
 
 def test_pauses_do_not_count_as_speech_and_a_factor_of_two_in_amplitude_is_six_decibels() -> None:
     speech, noise = speech_like(16000), make_rng().standard_normal(16000, dtype=np.float32)
     padded = np.concatenate([np.zeros(16000, dtype=np.float32), speech])
-    assert shifts.active_power(padded) == pytest.approx(shifts.active_power(speech))
-    assert decibels(shifts.active_power(2 * speech) / shifts.active_power(speech)) == pytest.approx(6.02, abs=0.01)
-    at_0_db, at_20_db = (shifts.add_noise_at_snr(speech, make_rng(), noise, snr_db) - speech for snr_db in (0, 20))
+    assert corruptions.active_power(padded) == pytest.approx(corruptions.active_power(speech))
+    assert decibels(corruptions.active_power(2 * speech) / corruptions.active_power(speech)) == pytest.approx(
+        6.02, abs=0.01
+    )
+    at_0_db, at_20_db = (corruptions.add_noise_at_snr(speech, make_rng(), noise, snr_db) - speech for snr_db in (0, 20))
     assert np.linalg.norm(at_0_db) / np.linalg.norm(at_20_db) == pytest.approx(10, rel=1e-3)
 
 
 def test_active_frames_are_those_within_40_db_of_the_loudest() -> None:
     levels_db = [0.0, -39.0, -41.0, -np.inf, -20.0]
     samples = np.concatenate([np.full(320, 10 ** (level / 20)) for level in levels_db]).astype(np.float32)
-    active = shifts.active_samples_mask(samples[:-100])
+    active = corruptions.active_samples_mask(samples[:-100])
     assert active[::320].tolist() == [True, True, False, False, True]
     assert len(active) == len(samples) - 100
     short_last_frame = np.concatenate([np.full(320, 1.0), np.full(80, 0.5)]).astype(np.float32)
-    assert shifts.active_power(short_last_frame) == pytest.approx(power(short_last_frame))
+    assert corruptions.active_power(short_last_frame) == pytest.approx(power(short_last_frame))
 
 
 def test_noise_is_looped_from_a_random_offset_without_its_silence() -> None:
@@ -106,7 +110,7 @@ def test_noise_is_looped_from_a_random_offset_without_its_silence() -> None:
     noise = np.concatenate([np.zeros(3200), np.arange(1, 641)]).astype(np.float32)
     starts = set()
     for seed in range(5):
-        added = shifts.add_noise_at_snr(speech, make_rng(seed), noise, 20.0) - speech
+        added = corruptions.add_noise_at_snr(speech, make_rng(seed), noise, 20.0) - speech
         looped = np.rint(added / (added.max() / 640))
         assert set(np.diff(looped)) <= {1.0, -639.0}
         starts.add(looped[0])
@@ -120,14 +124,14 @@ def test_babble_is_voices_of_equal_level_at_the_requested_ratio() -> None:
         (level * np.sin(2 * np.pi * pitch_hz * time_seconds)).astype(np.float32)
         for pitch_hz, level in zip(pitches_hz, loudness, strict=True)
     ]
-    babble = shifts.add_babble(speech, make_rng(), voices, snr_db=5.0).astype(np.float64) - speech
-    assert decibels(shifts.active_power(speech) / power(babble)) == pytest.approx(5.0, abs=0.05)
+    babble = corruptions.add_babble(speech, make_rng(), voices, snr_db=5.0).astype(np.float64) - speech
+    assert decibels(corruptions.active_power(speech) / power(babble)) == pytest.approx(5.0, abs=0.05)
     amplitudes = np.abs(np.fft.rfft(babble))[pitches_hz]
     np.testing.assert_allclose(amplitudes / amplitudes[0], 1.0, rtol=0.01)
 
 
 def test_gaussian_noise_has_its_sigma() -> None:
-    noisy = shifts.add_gaussian(np.full(40000, 0.5, dtype=np.float32), make_rng(), sigma=0.02)
+    noisy = corruptions.add_gaussian(np.full(40000, 0.5, dtype=np.float32), make_rng(), sigma=0.02)
     assert noisy.std() == pytest.approx(0.02, rel=0.02)
     assert noisy.mean() == pytest.approx(0.5, abs=0.001)
 
@@ -135,15 +139,15 @@ def test_gaussian_noise_has_its_sigma() -> None:
 def test_room_is_a_convolution_with_the_strongest_path_in_time() -> None:
     speech = speech_like(4000)
     impulse_response = np.array([0.1, 0.0, -1.0, 0.5, 0.0, 0.25], dtype=np.float32)
-    wet = shifts.reverberate(speech, make_rng(), impulse_response)
+    wet = corruptions.reverberate(speech, make_rng(), impulse_response)
     expected = np.convolve(speech, impulse_response)[2:4002]
     np.testing.assert_allclose(wet / np.linalg.norm(wet), expected / np.linalg.norm(expected), atol=1e-5)
-    assert shifts.active_power(wet) == pytest.approx(shifts.active_power(speech), rel=1e-4)
+    assert corruptions.active_power(wet) == pytest.approx(corruptions.active_power(speech), rel=1e-4)
 
 
 @given(seeds)
 def test_synthetic_room_decays_by_60_db(seed: int) -> None:
-    impulse_response = shifts.synthetic_impulse_response(make_rng(seed), (0.5, 0.5), (3.0, 3.0))
+    impulse_response = corruptions.synthetic_impulse_response(make_rng(seed), (0.5, 0.5), (3.0, 3.0))
     assert len(impulse_response) == 8000
     tail = impulse_response[1:]
     assert decibels(1 / np.sum(tail**2)) == pytest.approx(3.0, abs=0.1)
@@ -153,12 +157,12 @@ def test_synthetic_room_decays_by_60_db(seed: int) -> None:
 @pytest.mark.parametrize(("frequency_hz", "loss_db"), [(100, 60), (1000, 0), (2500, 0), (5000, 40)])
 def test_telephone_band(frequency_hz: int, loss_db: float) -> None:
     tone = np.sin(2 * np.pi * frequency_hz * np.arange(16000) / 16000).astype(np.float32)
-    middle = shifts.telephone_band(tone, make_rng())[4000:12000]
+    middle = corruptions.telephone_band(tone, make_rng())[4000:12000]
     measured_db = decibels(power(tone) / power(middle))
     assert measured_db == pytest.approx(0, abs=0.1) if loss_db == 0 else measured_db > loss_db
 
 
-@pytest.mark.parametrize("corrupt", [*CODECS, shifts.telephone_band])
+@pytest.mark.parametrize("corrupt", [*CODECS, corruptions.telephone_band])
 @pytest.mark.parametrize("num_samples", [16000, 15999, 24001])
 def test_codecs_keep_length_and_alignment_and_do_change_the_sound(corrupt, num_samples: int) -> None:
     speech = speech_like(num_samples)
@@ -176,20 +180,20 @@ def test_codecs_clip_what_is_louder_than_full_scale(encode) -> None:
 
 def test_clipping_cuts_at_a_share_of_the_peak() -> None:
     speech = speech_like(4000)
-    clipped = shifts.clip(speech, make_rng(), share_of_peak=0.1)
+    clipped = corruptions.clip(speech, make_rng(), share_of_peak=0.1)
     assert np.abs(clipped).max() == pytest.approx(0.05)
     quiet = np.abs(speech) < 0.05
     np.testing.assert_array_equal(clipped[quiet], speech[quiet])
 
 
 def test_gain_is_in_decibels() -> None:
-    assert shifts.gain(np.ones(2, dtype=np.float32), make_rng(), gain_db=-20).tolist() == pytest.approx([0.1, 0.1])
+    assert corruptions.gain(np.ones(2, dtype=np.float32), make_rng(), gain_db=-20).tolist() == pytest.approx([0.1, 0.1])
 
 
 @pytest.mark.parametrize("factor", [0.9, 1.0, 1.1])
 def test_speed_changes_duration_and_pitch(factor: float) -> None:
     tone = np.sin(2 * np.pi * 400 * np.arange(16000) / 16000).astype(np.float32)
-    faster = shifts.change_speed(tone, make_rng(), factor)
+    faster = corruptions.change_speed(tone, make_rng(), factor)
     assert len(faster) == pytest.approx(16000 / factor, abs=1)
     peak_hz = np.argmax(np.abs(np.fft.rfft(faster))) * 16000 / len(faster)
     assert peak_hz == pytest.approx(400 * factor, abs=2)
@@ -206,7 +210,7 @@ def vowel(pitch_hz: int, resonance_hz: int, num_samples: int = 16000) -> np.ndar
 @pytest.mark.parametrize("factor", [0.85, 1.0, 1.18])
 def test_warping_moves_resonances_but_not_pitch(factor: float) -> None:
     before = vowel(pitch_hz=125, resonance_hz=2000)
-    after = shifts.warp_formants(before, make_rng(), factor)
+    after = corruptions.warp_formants(before, make_rng(), factor)
     assert len(after) == len(before)
     assert after.dtype == np.float32
     powers = np.abs(np.fft.rfft(after * np.hanning(16000))) ** 2  # one bin is 1 Hz
@@ -217,22 +221,23 @@ def test_warping_moves_resonances_but_not_pitch(factor: float) -> None:
 
 def test_warping_by_one_changes_nothing() -> None:
     speech = speech_like(5000)
-    np.testing.assert_allclose(shifts.warp_formants(speech, make_rng(), 1.0), speech, atol=1e-6)
+    np.testing.assert_allclose(corruptions.warp_formants(speech, make_rng(), 1.0), speech, atol=1e-6)
 
 
 def test_equalizer_has_the_gains_it_drew() -> None:
     click = np.zeros(16000, dtype=np.float32)
     click[8000] = 1.0
-    response = np.abs(np.fft.rfft(shifts.equalize(click, make_rng(3), std_db=4.0)))  # one bin is 1 Hz
-    gains_db = make_rng(3).normal(0.0, 4.0, len(shifts.EQUALIZER_HZ))
-    np.testing.assert_allclose(20 * np.log10(response[list(shifts.EQUALIZER_HZ)]), gains_db, atol=0.1)
+    response = np.abs(np.fft.rfft(corruptions.equalize(click, make_rng(3), std_db=4.0)))  # one bin is 1 Hz
+    gains_db = make_rng(3).normal(0.0, 4.0, len(corruptions.EQUALIZER_HZ))
+    np.testing.assert_allclose(20 * np.log10(response[list(corruptions.EQUALIZER_HZ)]), gains_db, atol=0.1)
     between_db = 20 * np.log10(response[2500])
     assert between_db == pytest.approx((gains_db[4] + gains_db[5]) / 2, abs=0.1)
 
 
 @pytest.mark.parametrize("num_samples", [0, 1, 7, 160, 5000])
 @pytest.mark.parametrize(
-    "change", [lambda x: shifts.warp_formants(x, make_rng(), 1.1), lambda x: shifts.equalize(x, make_rng(), 4.0)]
+    "change",
+    [lambda x: corruptions.warp_formants(x, make_rng(), 1.1), lambda x: corruptions.equalize(x, make_rng(), 4.0)],
 )
 def test_voice_and_microphone_keep_length_input_and_silence(change, num_samples: int) -> None:
     for samples in (speech_like(5000)[:num_samples], np.zeros(num_samples, dtype=np.float32)):
@@ -274,7 +279,7 @@ def test_conditions_name_their_parameters(folders) -> None:
     loud = parse("gain:6", folders)(speech, make_rng())
     assert decibels(power(loud) / power(speech)) == pytest.approx(6, abs=0.01)
     noise = parse("noise:5", folders)(speech, make_rng()).astype(np.float64) - speech
-    assert decibels(shifts.active_power(speech) / power(noise)) == pytest.approx(5, abs=0.05)
+    assert decibels(corruptions.active_power(speech) / power(noise)) == pytest.approx(5, abs=0.05)
     dry_room = parse_condition("room")(speech, make_rng())
     assert not np.array_equal(dry_room, speech)
 
@@ -284,7 +289,7 @@ def test_a_room_of_its_own_is_always_the_same(folders) -> None:
     room = parse("room:1", folders)
     np.testing.assert_array_equal(room(speech, make_rng(0)), room(speech, make_rng(1)))
     np.testing.assert_array_equal(
-        room(speech, make_rng()), shifts.reverberate(speech, make_rng(), impulse_response=impulse_response)
+        room(speech, make_rng()), corruptions.reverberate(speech, make_rng(), impulse_response=impulse_response)
     )
 
 
@@ -355,7 +360,7 @@ def test_recordings_are_decoded_once_and_travel_to_workers(folders, monkeypatch:
     assert len({id(clip) for clip in clips}) == 3
     copy = pickle.loads(pickle.dumps(recordings))
     np.testing.assert_array_equal(copy.draw(make_rng(1)), recordings.draw(make_rng(1)))
-    monkeypatch.setattr(shifts, "MAX_CACHED_SAMPLES", 4000)
+    monkeypatch.setattr(recordings, "MAX_CACHED_SAMPLES", 4000)
     bounded = Recordings([folders["noise"]])
     assert len({id(clip) for clip in [bounded.draw(rng) for _ in range(30)]}) > 3
 
@@ -384,7 +389,7 @@ def test_augmentation_parts_can_be_chosen(folders) -> None:
     noisy = TrainingAugmentation(
         folders["noise"], **(nothing | {"noise_probability": 1, "noise_snr_db_range": (10, 10)})
     )(speech, make_rng())
-    assert decibels(shifts.active_power(speech) / power(noisy - speech)) == pytest.approx(10, abs=0.05)
+    assert decibels(corruptions.active_power(speech) / power(noisy - speech)) == pytest.approx(10, abs=0.05)
 
 
 def test_augmentation_with_an_empty_folder(tmp_path: Path) -> None:

@@ -1,32 +1,26 @@
-"""Corruptions of speech: training augmentation and the conditions of evaluation share them.
+"""Corruptions of speech, which training augmentation and the conditions of evaluation share.
 
 Every corruption is `f(samples, rng, ...) -> samples`: float32 [samples] at 16 kHz in and out, of the same length and
 alignment (`change_speed` alone changes the length); the input is never written to. Silence stays finite.
 """
 
 import io
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
-from functools import partial
-from pathlib import Path
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import soundfile
 
-from lact_asr_model.audio import SAMPLING_RATE, find_audio_files, load_audio, resample
-from lact_asr_model.errors import UserError
+from lact_asr_model.audio import SAMPLING_RATE, resample
 
 ACTIVITY_FRAME_SAMPLES = SAMPLING_RATE // 50  # 20 ms
 ACTIVITY_RANGE_DB = 40.0
 TELEPHONE_BAND_HZ = (300.0, 3400.0)
 TELEPHONE_RATE_HZ = 8000
-NUM_BABBLE_VOICES = 4
 WARP_FRAME_SAMPLES = 512
 WARP_HOP_SAMPLES = 128
 WARP_ENVELOPE_CEPSTRA = 32  # up to 2 ms, shorter than the period of any voice
 EQUALIZER_HZ = (0, 250, 500, 1000, 2000, 3000, 4000, 6000, 8000)
-MAX_CACHED_SAMPLES = 64_000_000  # 256 MB of float32 for each collection of recordings
 
 
 def add_gaussian(samples: np.ndarray, rng: np.random.Generator, sigma: float) -> np.ndarray:
@@ -188,212 +182,6 @@ def active_power(samples: np.ndarray) -> float:
     powers, lengths = _frame_powers(samples)
     active = _active_frames(powers)
     return float(np.average(powers[active], weights=lengths[active])) if active.any() else 0.0
-
-
-class Recordings:
-    """Audio files, drawn at random; each is decoded when first drawn and then kept, up to `MAX_CACHED_SAMPLES`."""
-
-    def __init__(self, paths: Iterable[str | Path]) -> None:
-        self.paths = find_audio_files(paths)
-        self._decoded: dict[Path, np.ndarray] = {}
-        self._num_cached_samples = 0
-
-    def draw(self, rng: np.random.Generator) -> np.ndarray:
-        """Float32 [samples] at 16 kHz of one recording."""
-        path = self.paths[int(rng.integers(len(self.paths)))]
-        samples = self._decoded.get(path)
-        if samples is None:
-            samples = load_audio(path)
-            if self._num_cached_samples + len(samples) <= MAX_CACHED_SAMPLES:
-                self._decoded[path] = samples
-                self._num_cached_samples += len(samples)
-        return samples
-
-
-@dataclass
-class TrainingAugmentation:
-    """Random speed, vocal tract, room, noise, microphone and gain, in this order: `augmentation(samples, rng)`.
-
-    The result depends only on the samples and the state of `rng`. Recorded noise needs `noise_dir`; without
-    `impulse_response_dir` the rooms are synthetic. Ranges are uniform. Raises UserError when a folder has no audio.
-    """
-
-    noise_dir: str | Path | None = None
-    impulse_response_dir: str | Path | None = None
-    speed_range: tuple[float, float] = (0.85, 1.18)
-    formant_probability: float = 0.5
-    formant_factor_range: tuple[float, float] = (0.85, 1.18)
-    room_probability: float = 0.3
-    noise_probability: float = 0.5
-    noise_snr_db_range: tuple[float, float] = (3.0, 25.0)
-    equalizer_probability: float = 0.5
-    equalizer_std_db: float = 4.0
-    gaussian_probability: float = 0.2
-    gaussian_sigma_range: tuple[float, float] = (0.001, 0.01)
-    gain_db_range: tuple[float, float] = (-6.0, 6.0)
-
-    def __post_init__(self) -> None:
-        self._noises = _recordings_in(self.noise_dir)
-        self._rooms = _recordings_in(self.impulse_response_dir)
-
-    def __call__(self, samples: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-        samples = change_speed(samples, rng, rng.uniform(*self.speed_range))
-        if rng.random() < self.formant_probability:
-            samples = warp_formants(samples, rng, rng.uniform(*self.formant_factor_range))
-        if rng.random() < self.room_probability:
-            samples = _random_room(samples, rng, self._rooms)
-        if self._noises is not None and rng.random() < self.noise_probability:
-            noise = self._noises.draw(rng)
-            samples = add_noise_at_snr(samples, rng, noise, rng.uniform(*self.noise_snr_db_range))
-        if rng.random() < self.equalizer_probability:
-            samples = equalize(samples, rng, self.equalizer_std_db)
-        if rng.random() < self.gaussian_probability:
-            samples = add_gaussian(samples, rng, rng.uniform(*self.gaussian_sigma_range))
-        return gain(samples, rng, rng.uniform(*self.gain_db_range))
-
-
-@dataclass(frozen=True)
-class Condition:
-    """A named corruption: `condition(samples, rng) -> samples`."""
-
-    name: str
-    corrupt: Callable[[np.ndarray, np.random.Generator], np.ndarray]
-
-    def __call__(self, samples: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-        return self.corrupt(samples, rng)
-
-
-CONDITIONS = (
-    "clean, gaussian:SIGMA, noise:SNR_DB, noise:SNR_DB:KIND, babble:SNR_DB, room, room:NAME, telephone, mu_law, gsm, "
-    "opus, mp3, clip, gain:DB"
-)
-CONDITION_GROUPS = "rooms, protocol"
-PROTOCOL = (
-    "clean",
-    *("gaussian:0.005", "gaussian:0.01", "gaussian:0.015", "gaussian:0.02"),
-    *("noise:20", "noise:10", "noise:5", "noise:0"),
-    "babble:10",
-    "rooms",
-    *("telephone", "mu_law", "gsm", "opus", "mp3"),
-    *("clip", "gain:-20"),
-)
-
-
-def parse_conditions(
-    text: str,
-    noise_dir: str | Path | None = None,
-    impulse_response_dir: str | Path | None = None,
-    babble_paths: Sequence[str | Path] = (),
-) -> list[Condition]:
-    """The conditions of a list such as "clean,noise:5,rooms", each once, in this order; see `parse_condition`.
-
-    A group stands for several: "rooms" for every room in `impulse_response_dir`, each on its own, and "protocol" for
-    all that is in `PROTOCOL`.
-    """
-    names = [name for part in text.split(",") for name in _expand_group(part.strip(), impulse_response_dir)]
-    return [parse_condition(name, noise_dir, impulse_response_dir, babble_paths) for name in dict.fromkeys(names)]
-
-
-def parse_condition(
-    text: str,
-    noise_dir: str | Path | None = None,
-    impulse_response_dir: str | Path | None = None,
-    babble_paths: Sequence[str | Path] = (),
-) -> Condition:
-    """The condition that `text` names, such as "clean", "gaussian:0.01", "noise:5" or "room"; see `CONDITIONS`.
-
-    "noise:5" draws from all of `noise_dir`, "noise:5:rain" from its folder "rain"; babble needs `babble_paths`
-    (recordings of speech). "room" draws from `impulse_response_dir`, without which the rooms are synthetic;
-    "room:hall" is the impulse response file "hall" there, whatever its suffix. Raises UserError for an unknown name, a
-    missing or unwanted number or missing recordings.
-    """
-    kind, colon, value = text.partition(":")
-    if kind in _PLAIN_CONDITIONS and not colon:
-        return Condition(text, _PLAIN_CONDITIONS[kind])
-    if kind == "room" and not colon:
-        return Condition(text, partial(_random_room, rooms=_recordings_in(impulse_response_dir)))
-    if kind == "room":
-        rooms = _find_rooms(text, impulse_response_dir)
-        if value not in rooms:
-            raise UserError(f"condition '{text}': no such room; choose from {', '.join(rooms)}")
-        return Condition(text, partial(reverberate, impulse_response=load_audio(rooms[value])))
-    if kind not in ("gaussian", "noise", "babble", "gain"):
-        raise UserError(f"condition '{text}': unknown; choose one of: {CONDITIONS}; or a group: {CONDITION_GROUPS}")
-    if kind == "noise":
-        level, _, folder = value.partition(":")
-        number = _parse_number(text, level)
-        if noise_dir is None:
-            raise UserError(f"condition '{text}': it needs recordings of noise; give --noise_dir")
-        noises = Recordings([Path(noise_dir) / folder])
-        return Condition(text, partial(_random_noise, noises=noises, snr_db=number))
-    number = _parse_number(text, value)
-    if kind == "gaussian":
-        if number < 0:
-            raise UserError(f"condition '{text}': sigma is below 0; give 0 or more")
-        return Condition(text, partial(add_gaussian, sigma=number))
-    if kind == "gain":
-        return Condition(text, partial(gain, gain_db=number))
-    if not babble_paths:
-        raise UserError(f"condition '{text}': it needs recordings of other voices; give --babble_dir")
-    return Condition(text, partial(_random_babble, voices=Recordings(babble_paths), snr_db=number))
-
-
-def _expand_group(name: str, impulse_response_dir: str | Path | None) -> list[str]:
-    """The names of the conditions of a group; a condition itself is the only one."""
-    if name == "protocol":
-        return [member for part in PROTOCOL for member in _expand_group(part, impulse_response_dir)]
-    if name == "rooms":
-        return [f"room:{room}" for room in _find_rooms(name, impulse_response_dir)]
-    return [name]
-
-
-def _find_rooms(text: str, impulse_response_dir: str | Path | None) -> dict[str, Path]:
-    """The impulse response files by name."""
-    if impulse_response_dir is None:
-        raise UserError(f"condition '{text}': it needs impulse responses of rooms; give --impulse_response_dir")
-    return {path.stem: path for path in find_audio_files([impulse_response_dir])}
-
-
-def _keep(samples: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    return samples
-
-
-def _random_noise(samples: np.ndarray, rng: np.random.Generator, noises: Recordings, snr_db: float) -> np.ndarray:
-    return add_noise_at_snr(samples, rng, noises.draw(rng), snr_db)
-
-
-def _random_babble(samples: np.ndarray, rng: np.random.Generator, voices: Recordings, snr_db: float) -> np.ndarray:
-    return add_babble(samples, rng, [voices.draw(rng) for _ in range(NUM_BABBLE_VOICES)], snr_db)
-
-
-def _random_room(samples: np.ndarray, rng: np.random.Generator, rooms: Recordings | None) -> np.ndarray:
-    impulse_response = synthetic_impulse_response(rng) if rooms is None else rooms.draw(rng)
-    return reverberate(samples, rng, impulse_response)
-
-
-_PLAIN_CONDITIONS: dict[str, Callable[[np.ndarray, np.random.Generator], np.ndarray]] = {
-    "clean": _keep,
-    "telephone": telephone_band,
-    "mu_law": encode_mu_law,
-    "gsm": encode_gsm,
-    "opus": encode_opus,
-    "mp3": encode_mp3,
-    "clip": clip,
-}
-
-
-def _parse_number(text: str, value: str) -> float:
-    try:
-        number = float(value)
-    except ValueError as error:
-        raise UserError(f"condition '{text}': it needs a number after ':'; choose one of: {CONDITIONS}") from error
-    if not np.isfinite(number):
-        raise UserError(f"condition '{text}': {value} is not a finite number; give one")
-    return number
-
-
-def _recordings_in(folder: str | Path | None) -> Recordings | None:
-    return None if folder is None else Recordings([folder])
 
 
 def _frame_powers(samples: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

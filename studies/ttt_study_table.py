@@ -1,6 +1,6 @@
-"""All studies of `benchmarks/ttt_study.sh` in one table: a row for each study and method.
+"""All studies of `studies/ttt_study.sh` in one table: a row for each study and method.
 
-python benchmarks/ttt_study_table.py OUTPUT_DIR
+python studies/ttt_study_table.py OUTPUT_DIR
 """
 
 import argparse

@@ -20,51 +20,15 @@ from lact_asr_model.adaptation.procedure import Adaptation, adapt
 from lact_asr_model.adaptation.protocol import Weights
 from lact_asr_model.decoding.greedy import GreedyDecoder
 from lact_asr_model.decoding.hypothesis import Decoder, Hypothesis
-from lact_asr_model.decoding.parallel import ParallelDecoder, collect
+from lact_asr_model.decoding.parallel import ParallelDecoder
 from lact_asr_model.errors import UserError
-from lact_asr_model.inference.segments import Segment, read_segments, split_at_quiet_points
+from lact_asr_model.recognition.segments import Segment, read_segments, split_at_quiet_points
+from lact_asr_model.recognition.transcript import FileResult, TimedWord, Transcript
 
 STAGES = ("encoder", "adaptation", "decoding")
 _SMALLEST_RANGE = 2.0**-15  # one step of 16-bit audio: below it a recording is digital silence
 
 Key = TypeVar("Key", bound=Hashable)
-
-
-@dataclass(frozen=True)
-class TimedWord:
-    """A recognised word, when it was said, and a confidence in [0, 1]."""
-
-    word: str
-    start_seconds: float
-    end_seconds: float
-    confidence: float
-
-
-@dataclass(frozen=True)
-class Transcript:
-    """What was said in a recording.
-
-    score: log-probability of the decoder. is_adapted: whether adaptation moved any weight. ttt_losses: the loss before
-    each step of adaptation (mean over the segments of a long recording), empty without adaptation. alternatives: the
-    next best texts with their scores, if the decoder gives any.
-    """
-
-    text: str
-    words: list[TimedWord]
-    duration_seconds: float
-    score: float = 0.0
-    is_adapted: bool = False
-    ttt_losses: list[float] = field(default_factory=list)
-    alternatives: list[tuple[str, float]] = field(default_factory=list)
-
-
-@dataclass(frozen=True)
-class FileResult:
-    """The transcript of a file, or the reason why there is none."""
-
-    path: Path
-    transcript: Transcript | None
-    error: UserError | None = None
 
 
 class Transcriber:
@@ -179,7 +143,7 @@ class Transcriber:
 
         self._finish_last_batch()
         self._finish_batch = finish_recordings
-        if not isinstance(self.decoder, ParallelDecoder):
+        if not isinstance(self.decoder, ParallelDecoder):  # nothing happens meanwhile
             self._finish_last_batch()
 
     def _finish_last_batch(self) -> None:
@@ -266,14 +230,11 @@ class Transcriber:
             if self.move_emission_to_cpu:
                 log_probs = log_probs.cpu()
             rows = [row[:length] for row, length in zip(log_probs, frame_mask.sum(dim=1).tolist(), strict=True)]
-            if not isinstance(self.decoder, ParallelDecoder):
-                hypotheses = [self.decoder.decode(row) for row in rows]
-                return lambda: hypotheses
             futures = [self.decoder.submit(row) for row in rows]
 
         def wait() -> list[Hypothesis]:
             with self._timed("decoding"):
-                return collect(futures)
+                return self.decoder.collect(futures)
 
         return wait
 

@@ -4,7 +4,7 @@ import json
 import math
 import signal
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from functools import partial
@@ -22,16 +22,16 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from lact_asr_model.acoustic_models.hybrid import HybridAcousticModel
 from lact_asr_model.adaptation.procedure import adapt_for_training
 from lact_asr_model.checkpoint_io import load_best_model, save_best_model, save_pretrained_folder
+from lact_asr_model.data.augmentation import TrainingAugmentation
 from lact_asr_model.data.bucketing import BucketBatchSampler
 from lact_asr_model.data.collate import CTCCollator
 from lact_asr_model.data.dataset import UtteranceDataset
 from lact_asr_model.data.joining import join_neighbours
-from lact_asr_model.data.shifts import TrainingAugmentation
 from lact_asr_model.data.sources import read_utterances
 from lact_asr_model.data.utterance import Utterance
-from lact_asr_model.errors import UserError, one_line_errors
+from lact_asr_model.errors import UserError
 from lact_asr_model.modeling_hybrid_asr import HybridASRForCTC
-from lact_asr_model.training.arguments import TrainingArguments, parse_arguments
+from lact_asr_model.training.arguments import TrainingArguments
 from lact_asr_model.training.averaging import WeightAverage
 from lact_asr_model.training.checkpoint import Progress, TrainingState
 from lact_asr_model.training.interruption import StopRequest, stopping_on_signals
@@ -75,14 +75,6 @@ def train(arguments: TrainingArguments) -> dict[str, Any]:
             return trainer.run()
         finally:
             trainer.close()
-
-
-def main(argv: Sequence[str] | None = None) -> None:
-    """The command: exit code 2 for a user's error, 130 for Ctrl-C, 143 for SIGTERM."""
-    with one_line_errors():
-        stop_reason = train(parse_arguments(argv))["stop_reason"]
-    if stop_reason in signal.Signals.__members__:
-        raise SystemExit(128 + signal.Signals[stop_reason])
 
 
 class Trainer:
@@ -491,7 +483,3 @@ def _adapting(model: nn.Module, is_exact: bool) -> Iterator[None]:
 def _storable(values: dict[str, Any]) -> dict[str, Any]:
     """The values as JSON knows them: paths as strings, tuples as lists."""
     return json.loads(json.dumps(values, default=str))
-
-
-if __name__ == "__main__":
-    main()

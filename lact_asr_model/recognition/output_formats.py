@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from lact_asr_model.errors import UserError
 
 if TYPE_CHECKING:
-    from lact_asr_model.inference.transcriber import TimedWord, Transcript
+    from lact_asr_model.recognition.transcript import TimedWord, Transcript
 
 SUFFIXES = {"text": ".txt", "jsonl": ".jsonl", "ctm": ".ctm", "srt": ".srt", "vtt": ".vtt"}
 _LINE_CHARACTERS = 42

@@ -9,8 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from lact_asr_model.errors import UserError, one_line_errors, print_error, print_note
-from lact_asr_model.inference.command_line import (
+from lact_asr_model.commands.options import (
     add_decoding_options,
     add_model_options,
     add_ttt_options,
@@ -19,7 +18,8 @@ from lact_asr_model.inference.command_line import (
     make_ttt_options,
     start_decoder,
 )
-from lact_asr_model.inference.output_formats import (
+from lact_asr_model.errors import UserError, one_line_errors, print_error, print_note
+from lact_asr_model.recognition.output_formats import (
     SUFFIXES,
     check_writable,
     format_ctm,
@@ -30,7 +30,8 @@ from lact_asr_model.inference.output_formats import (
 )
 
 if TYPE_CHECKING:
-    from lact_asr_model.inference.transcriber import Transcriber, Transcript
+    from lact_asr_model.recognition.transcriber import Transcriber
+    from lact_asr_model.recognition.transcript import Transcript
 
 _SUBTITLE_FORMATS = ("srt", "vtt")
 
@@ -65,7 +66,7 @@ def make_transcriber(arguments: argparse.Namespace) -> "Transcriber":
     for name in {} if use_ttt else given_ttt_options(arguments):
         raise UserError(f"--ttt_{name}: has no effect without adaptation; add --use_ttt")
 
-    from lact_asr_model.inference.transcriber import Transcriber
+    from lact_asr_model.recognition.transcriber import Transcriber
 
     return Transcriber(
         model,
@@ -245,7 +246,7 @@ def _transcribe_dataset(arguments: argparse.Namespace) -> int:
     from tqdm import tqdm
 
     from lact_asr_model.data.sources import read_utterances
-    from lact_asr_model.inference.dataset_report import dataset_results, format_results
+    from lact_asr_model.recognition.dataset_report import dataset_results, format_results
 
     utterances = read_utterances(arguments.subset, arguments.data_dir)
     transcriber = make_transcriber(arguments)

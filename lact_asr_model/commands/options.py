@@ -93,7 +93,7 @@ def start_decoder(arguments: argparse.Namespace, vocabulary: list[str]) -> "Deco
     """The decoder of the options, in processes of its own if they say so. Raises UserError."""
     options = make_decoding_options(arguments)
     if arguments.decoding_processes == 0:
-        from lact_asr_model.decoding.options import make_decoder
+        from lact_asr_model.decoding.factory import make_decoder
 
         return make_decoder(options, vocabulary)
     from lact_asr_model.decoding.parallel import ParallelDecoder
@@ -136,7 +136,7 @@ def load_model(arguments: argparse.Namespace) -> "AcousticModel":
     import torch
 
     from lact_asr_model.acoustic_models.loading import load
-    from lact_asr_model.inference.run_description import choose_device
+    from lact_asr_model.recognition.run_description import choose_device
 
     if arguments.num_threads is not None:
         torch.set_num_threads(arguments.num_threads)

@@ -1,6 +1,6 @@
 """Does adaptation help slow speech as it helps fast speech? Error rates by words a second.
 
-    python benchmarks/by_speaking_rate.py OUTPUT_DIR [OUTPUT_DIR ...] [--condition clean]
+    python studies/by_speaking_rate.py OUTPUT_DIR [OUTPUT_DIR ...] [--condition clean]
 
 OUTPUT_DIR is that of a `lact-asr evaluate`, which is not run again. Printed: a row for each of them and range of words
 a second (of the reference, pauses included), with the word error rate and the insertions per 100 words of every method.

@@ -1,6 +1,6 @@
 """Is it Muon's direction that helps, or only the size of the step? Directions for the step on the conv filters.
 
-    python benchmarks/step_direction.py --data_dir DATA_DIR --subset dev-mini --max_utterances 14 \\
+    python studies/step_direction.py --data_dir DATA_DIR --subset dev-mini --max_utterances 14 \\
         --conditions clean,gaussian:0.005,noise:5,telephone --noise_dir NOISE_DIR
 
 Every direction takes two steps of the same sizes, a share of each layer's filter norm; only what is followed differs:
@@ -18,12 +18,12 @@ from torch import Tensor
 from lact_asr_model.acoustic_models.loading import load
 from lact_asr_model.adaptation.options import AdaptationOptions
 from lact_asr_model.audio import load_audio
-from lact_asr_model.data.shifts import parse_conditions
+from lact_asr_model.data.conditions import parse_conditions
 from lact_asr_model.evaluation.comparison import corrupt
 from lact_asr_model.evaluation.tasks import make_tasks
-from lact_asr_model.inference.transcriber import Transcriber
 from lact_asr_model.metrics import ErrorCounts, character_errors, word_errors
 from lact_asr_model.ops.newton_schulz import newton_schulz
+from lact_asr_model.recognition.transcriber import Transcriber
 
 SHARES = (0.003, 0.01, 0.03)
 

@@ -1,6 +1,6 @@
 """Does a self-supervised gradient point where the CTC gradient points? Per layer, on speech with transcripts.
 
-    python benchmarks/gradient_alignment.py --data_dir DATA_DIR --subset dev-mini --conditions clean,gaussian:0.01
+    python studies/gradient_alignment.py --data_dir DATA_DIR --subset dev-mini --conditions clean,gaussian:0.01
 
 For every utterance, the cosine between Muon's direction for a self-supervised loss (its orthogonalised gradient, which
 is what adaptation follows) and the gradient of the CTC loss. Above 0, a small step lowers the CTC loss. Printed: the
@@ -22,7 +22,7 @@ from lact_asr_model.adaptation.options import LOSS_TYPES
 from lact_asr_model.adaptation.procedure import self_supervised_losses
 from lact_asr_model.audio import load_audio
 from lact_asr_model.checkpoint_io import load_checkpoint
-from lact_asr_model.data.shifts import parse_conditions
+from lact_asr_model.data.conditions import parse_conditions
 from lact_asr_model.data.sources import read_utterances
 from lact_asr_model.evaluation.comparison import corrupt
 from lact_asr_model.modeling_hybrid_asr import HybridASRForCTC

@@ -5,7 +5,6 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from lact_asr_model.data.utterance import Utterance
-from lact_asr_model.inference.run_description import describe_run
 from lact_asr_model.metrics import (
     ErrorCounts,
     area_under_roc,
@@ -14,9 +13,11 @@ from lact_asr_model.metrics import (
     correct_words,
     word_errors,
 )
+from lact_asr_model.recognition.run_description import describe_run
 
 if TYPE_CHECKING:
-    from lact_asr_model.inference.transcriber import Transcriber, Transcript
+    from lact_asr_model.recognition.transcriber import Transcriber
+    from lact_asr_model.recognition.transcript import Transcript
 
 
 def dataset_results(

@@ -3,13 +3,13 @@
 import argparse
 from collections.abc import Sequence
 
-from lact_asr_model.errors import one_line_errors
-from lact_asr_model.inference.command_line import (
+from lact_asr_model.commands.options import (
     add_model_options,
     add_ttt_options,
     load_model,
     make_ttt_options,
 )
+from lact_asr_model.errors import one_line_errors
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -32,7 +32,7 @@ def main(argv: Sequence[str] | None = None) -> None:
 def _compare(arguments: argparse.Namespace) -> None:
     model = load_model(arguments)
 
-    from lact_asr_model.inference.transcriber import Transcriber
+    from lact_asr_model.recognition.transcriber import Transcriber
 
     options = make_ttt_options(arguments, model)
     chunk_seconds = arguments.chunk_seconds

@@ -4,7 +4,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from lact_asr_model.ops.fast_weights import FastWeights, renormalize
+from lact_asr_model.ops.fast_weights.closed_form import FastWeights, renormalize
 from lact_asr_model.ops.newton_schulz import newton_schulz
 
 

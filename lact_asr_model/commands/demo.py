@@ -6,19 +6,19 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lact_asr_model.data.manifest import read_manifest
-from lact_asr_model.data.shifts import parse_condition
-from lact_asr_model.data.utterance import Utterance
-from lact_asr_model.errors import UserError, one_line_errors
-from lact_asr_model.evaluation.records import Record
-from lact_asr_model.evaluation.summary import BASELINE, summarize
-from lact_asr_model.inference.command_line import (
+from lact_asr_model.commands.options import (
     add_model_options,
     add_ttt_options,
     checkpoint_dir,
     load_model,
     make_ttt_options,
 )
+from lact_asr_model.data.conditions import parse_condition
+from lact_asr_model.data.manifest import read_manifest
+from lact_asr_model.data.utterance import Utterance
+from lact_asr_model.errors import UserError, one_line_errors
+from lact_asr_model.evaluation.records import Record
+from lact_asr_model.evaluation.summary import BASELINE, summarize
 from lact_asr_model.metrics import word_errors
 
 if TYPE_CHECKING:
@@ -63,7 +63,7 @@ def _page(arguments: argparse.Namespace) -> Iterator[str]:
     model = load_model(arguments)
 
     from lact_asr_model.evaluation.comparison import recognize
-    from lact_asr_model.inference.transcriber import Transcriber
+    from lact_asr_model.recognition.transcriber import Transcriber
 
     options = make_ttt_options(arguments, model)
     decoder = None
@@ -92,7 +92,8 @@ def _page(arguments: argparse.Namespace) -> Iterator[str]:
 
 def _beam_search(vocabulary: list[str], checkpoint: str | None) -> "Decoder":
     """The decoder with the bundled language model. Raises UserError: the lm extra is not installed."""
-    from lact_asr_model.decoding.options import DecodingOptions, make_decoder
+    from lact_asr_model.decoding.factory import make_decoder
+    from lact_asr_model.decoding.options import DecodingOptions
 
     return make_decoder(DecodingOptions(BEAM_SIZE, weights_dir=checkpoint_dir(checkpoint)), vocabulary)
 

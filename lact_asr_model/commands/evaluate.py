@@ -11,20 +11,20 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 
-from lact_asr_model.data.shifts import CONDITION_GROUPS, CONDITIONS, PROTOCOL, parse_conditions
+from lact_asr_model.commands.options import (
+    add_model_options,
+    add_ttt_options,
+    load_model,
+    make_ttt_options,
+)
+from lact_asr_model.data.conditions import CONDITION_GROUPS, CONDITIONS, PROTOCOL, parse_conditions
 from lact_asr_model.errors import UserError, one_line_errors
 from lact_asr_model.evaluation.methods import METHODS, Method, parse_methods
 from lact_asr_model.evaluation.processes import Processes, joined_processes, num_processes
 from lact_asr_model.evaluation.records import RecordLog
 from lact_asr_model.evaluation.summary import BASELINE, format_compact_table, format_table
 from lact_asr_model.evaluation.tasks import Task, make_tasks
-from lact_asr_model.inference.command_line import (
-    add_model_options,
-    add_ttt_options,
-    load_model,
-    make_ttt_options,
-)
-from lact_asr_model.inference.output_formats import write_atomically
+from lact_asr_model.recognition.output_formats import write_atomically
 
 _METHODS_HELP = f"""\
 Methods: {METHODS}.
@@ -167,7 +167,7 @@ def _compare(
     """Recognise this process's share; the first process then writes and prints what all have found."""
     from lact_asr_model.evaluation.comparison import run, summarize_all, warm_up, weights_digest
     from lact_asr_model.evaluation.recognizers import make_recognizer
-    from lact_asr_model.inference.run_description import describe_run
+    from lact_asr_model.recognition.run_description import describe_run
 
     model = load_model(arguments)
     options = make_ttt_options(arguments, model)

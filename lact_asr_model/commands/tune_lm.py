@@ -9,19 +9,20 @@ from operator import add
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from lact_asr_model.data.sources import read_utterances
-from lact_asr_model.decoding.hypothesis import Hypothesis
-from lact_asr_model.decoding.options import NONE, DecodingOptions, make_decoder
-from lact_asr_model.decoding.parallel import ParallelDecoder
-from lact_asr_model.decoding.tuned_weights import Weights, write_tuned_weights
-from lact_asr_model.errors import UserError, one_line_errors
-from lact_asr_model.inference.command_line import (
+from lact_asr_model.commands.options import (
     add_decoding_options,
     add_model_options,
     checkpoint_dir,
     load_model,
     make_decoding_options,
 )
+from lact_asr_model.data.sources import read_utterances
+from lact_asr_model.decoding.factory import make_decoder
+from lact_asr_model.decoding.hypothesis import Hypothesis
+from lact_asr_model.decoding.options import NONE, DecodingOptions
+from lact_asr_model.decoding.parallel import ParallelDecoder
+from lact_asr_model.decoding.tuned_weights import Weights, write_tuned_weights
+from lact_asr_model.errors import UserError, one_line_errors
 from lact_asr_model.metrics import ErrorCounts, character_errors, word_errors
 
 if TYPE_CHECKING:

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # What makes adaptation help: which loss, which weights, how far, how many steps, which layers, with which gate.
 #
-#     benchmarks/ttt_study.sh DATA_DIR NOISE_DIR OUTPUT_DIR [CHECKPOINT [CHECKPOINT_TRAINED_THROUGH]]
+#     studies/ttt_study.sh DATA_DIR NOISE_DIR OUTPUT_DIR [CHECKPOINT [CHECKPOINT_TRAINED_THROUGH]]
 #
 # On UTTERANCES (12) utterances of dev-mini under CONDITIONS, with the noises in NOISE_DIR; nothing here sees a test
 # set. What a study does not vary is as in the model's configuration. Each table goes to OUTPUT_DIR/NAME.md. Interrupt
@@ -74,7 +74,7 @@ fi
 
 # Where does a self-supervised gradient point where the CTC gradient points?
 if [ ! -e "$output/alignment.md" ]; then
-    "$python" benchmarks/gradient_alignment.py --checkpoint "$model" --data_dir "$data" --subset dev-mini \
+    "$python" studies/gradient_alignment.py --checkpoint "$model" --data_dir "$data" --subset dev-mini \
         --max_utterances "$utterances" --conditions "$conditions" --noise_dir "$noise" >"$output/alignment.partial"
     mv "$output/alignment.partial" "$output/alignment.md"
     printf '\n## alignment\n\n'

@@ -1,10 +1,15 @@
-"""Masks made of spans of frames, as for masked prediction."""
+"""Masks from lengths, and masks made of spans of frames, as for masked prediction."""
 
 from collections.abc import Sequence
 
 import numpy as np
 import torch
 from torch import Tensor
+
+
+def length_mask(lengths: Tensor, max_length: int) -> Tensor:
+    """True at the first `lengths[i]` positions of row i: lengths [batch] to mask [batch, max_length]."""
+    return torch.arange(max_length, device=lengths.device) < lengths[:, None]
 
 
 def sample_span_mask(

@@ -1,0 +1,184 @@
+"""What the layer memory does for a recognition, and whether listening longer helps.
+
+    python benchmarks/layer_memory.py --data_dir DATA_DIR --subset dev-mini --conditions clean,noise:5 --noise_dir DIR
+
+Neighbouring utterances of a speaker are joined to recordings of about a minute, corrupted as a whole, and recognised in
+one piece: as the model is, with the per-utterance update of the fast weights left out (`off`), and with the memory's
+whole branch set to zero (`zeroed`); then each utterance once more by itself, cut from the same audio (`alone`). The
+first table has word error rates with 95 % bootstrap intervals over recordings, and differences from the model as it is,
+paired. The second has those of the utterances by where in the recording their middle lies. With --joined_seconds 0,
+every utterance is a recording.
+"""
+
+import argparse
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from itertools import chain, groupby
+from unittest.mock import patch
+
+import numpy as np
+import torch
+from torch import Tensor
+from tqdm.auto import tqdm
+
+from lact_asr_model.acoustic_models.acoustic_model import AcousticModel
+from lact_asr_model.acoustic_models.loading import load
+from lact_asr_model.audio import SAMPLING_RATE, load_audio
+from lact_asr_model.data.conditions import Condition, parse_conditions
+from lact_asr_model.data.sources import read_utterances
+from lact_asr_model.data.utterance import Utterance
+from lact_asr_model.decoding.greedy import greedy_decode
+from lact_asr_model.evaluation.comparison import corrupt
+from lact_asr_model.lact_layer import FastWeightMemory
+from lact_asr_model.metrics import ErrorCounts, bootstrap_interval, paired_bootstrap_interval, word_errors
+from lact_asr_model.ops.fast_weights.closed_form import FastWeights
+from lact_asr_model.text import normalize_text
+
+PAUSE_SECONDS = 0.4
+BIN_SECONDS = 10
+
+
+def initial_weights(weights: FastWeights, *others: Tensor, **options: object) -> FastWeights:
+    return weights
+
+
+def zeros(memory: FastWeightMemory, hidden: Tensor, *others: object) -> Tensor:
+    return torch.zeros_like(hidden)
+
+
+MODES: dict[str, AbstractContextManager] = {
+    "as it is": nullcontext(),
+    "off": patch("lact_asr_model.lact_layer.update_fast_weights", initial_weights),
+    "zeroed": patch.object(FastWeightMemory, "forward", zeros),
+}
+ALONE = "alone"
+
+
+@dataclass(frozen=True)
+class Recording:
+    """Utterances one after the other; spans_seconds has the begin and the end of each."""
+
+    utterances: list[Utterance]
+    samples: np.ndarray
+    spans_seconds: list[tuple[float, float]]
+
+
+def join(utterances: Sequence[Utterance], joined_seconds: float) -> Iterator[list[Utterance]]:
+    """Neighbours of one speaker, at most so many seconds; what is shorter than three quarters of that is left out."""
+    for speaker, run in groupby(utterances, key=lambda utterance: utterance.speaker):
+        piece: list[Utterance] = []
+        for utterance in run:
+            if not joined_seconds or speaker is None:
+                yield [utterance]
+                continue
+            if piece and seconds(piece) + utterance.duration_seconds > joined_seconds:
+                if seconds(piece) >= 0.75 * joined_seconds:
+                    yield piece
+                piece = []
+            piece.append(utterance)
+
+
+def seconds(piece: Sequence[Utterance]) -> float:
+    return sum(utterance.duration_seconds + PAUSE_SECONDS for utterance in piece)
+
+
+def record(piece: list[Utterance], condition: Condition, seed: int) -> Recording:
+    parts, spans, start = [], [], 0.0
+    for utterance in piece:
+        samples = load_audio(utterance.audio_path)
+        end = start + len(samples) / SAMPLING_RATE
+        spans.append((start, end))
+        parts += [samples, np.zeros(round(PAUSE_SECONDS * SAMPLING_RATE), dtype=np.float32)]
+        start = end + PAUSE_SECONDS
+    return Recording(piece, corrupt(np.concatenate(parts[:-1]), condition, piece[0].id, seed), spans)
+
+
+def recognize(model: AcousticModel, samples: np.ndarray) -> list[tuple[float, str]]:
+    """The words, each with the time of its middle in seconds."""
+    logits, _ = model.recognize(model.prepare([samples]))
+    words = greedy_decode(torch.log_softmax(logits[0], dim=-1), model.vocabulary).words
+    return [((word.start_frame + word.end_frame) / 2 * model.frame_seconds, word.word) for word in words]
+
+
+def errors_by_utterance(recording: Recording, words: Sequence[tuple[float, str]]) -> list[ErrorCounts]:
+    """A word belongs to the utterance in whose span, up to the middle of the pauses around it, its middle lies."""
+    counts = []
+    for index, (utterance, (start, end)) in enumerate(zip(recording.utterances, recording.spans_seconds, strict=True)):
+        low = -np.inf if index == 0 else start - PAUSE_SECONDS / 2
+        high = np.inf if index == len(recording.utterances) - 1 else end + PAUSE_SECONDS / 2
+        hypothesis = " ".join(word for time, word in words if low <= time < high)
+        counts.append(word_errors(utterance.text or "", normalize_text(hypothesis)))
+    return counts
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--checkpoint", help="default: the bundled model")
+    parser.add_argument("--data_dir", required=True)
+    parser.add_argument("--subset", required=True)
+    parser.add_argument("--joined_seconds", type=float, default=60.0)
+    parser.add_argument("--max_recordings", type=int)
+    parser.add_argument("--conditions", default="clean")
+    parser.add_argument("--noise_dir")
+    parser.add_argument("--num_threads", type=int, default=1)
+    parser.add_argument("--seed", type=int, default=0)
+    arguments = parser.parse_args()
+
+    torch.set_num_threads(arguments.num_threads)
+    model = load(arguments.checkpoint)
+    pieces = list(join(read_utterances(arguments.subset, arguments.data_dir), arguments.joined_seconds))
+    if arguments.max_recordings is not None:
+        wanted = min(arguments.max_recordings, len(pieces))
+        pieces = [pieces[index * len(pieces) // wanted] for index in range(wanted)]
+    for condition in parse_conditions(arguments.conditions, noise_dir=arguments.noise_dir):
+        measure(model, pieces, condition, arguments.seed)
+
+
+def measure(model: AcousticModel, pieces: Sequence[list[Utterance]], condition: Condition, seed: int) -> None:
+    """Recognise all pieces under the condition in every mode, and print the two tables."""
+    counts: dict[str, list[list[ErrorCounts]]] = {mode: [] for mode in (*MODES, ALONE)}
+    middles: list[list[float]] = []
+    for piece in tqdm(pieces, desc=condition.name, disable=None):
+        recording = record(piece, condition, seed)
+        middles.append([(start + end) / 2 for start, end in recording.spans_seconds])
+        for mode, changed in MODES.items():
+            with changed:
+                counts[mode].append(errors_by_utterance(recording, recognize(model, recording.samples)))
+        alone = []
+        for utterance, (start, end) in zip(piece, recording.spans_seconds, strict=True):
+            part = recording.samples[round(start * SAMPLING_RATE) : round(end * SAMPLING_RATE)]
+            text = " ".join(word for _, word in recognize(model, part))
+            alone.append(word_errors(utterance.text or "", normalize_text(text)))
+        counts[ALONE].append(alone)
+
+    totals = {mode: [sum(each, ErrorCounts()) for each in of_mode] for mode, of_mode in counts.items()}
+    base = totals["as it is"]
+    print(f"\n{condition.name}: {len(pieces)} recordings, {sum(map(len, middles))} utterances\n")
+    print("| memory | WER % (95 %) | minus as it is (95 %) |\n|---|---|---|")
+    for mode, of_mode in totals.items():
+        rate, (low, high) = sum(of_mode, ErrorCounts()).rate, bootstrap_interval(of_mode, seed=seed)
+        difference = rate - sum(base, ErrorCounts()).rate
+        below, above = paired_bootstrap_interval(of_mode, base, seed=seed)
+        paired = "" if mode == "as it is" else f"{100 * difference:+.1f} ({100 * below:+.1f} to {100 * above:+.1f})"
+        print(f"| {mode} | {100 * rate:.1f} ({100 * low:.1f} to {100 * high:.1f}) | {paired} |")
+
+    bins = sorted({int(middle // BIN_SECONDS) for of_piece in middles for middle in of_piece})
+    if len(bins) == 1:
+        return
+    print(f"\n| middle of the utterance, s | words | {' | '.join(counts)} |\n|---|---|{'---|' * len(counts)}")
+    for index in bins:
+        cells = []
+        for by_piece in counts.values():
+            flat = zip(chain(*by_piece), chain(*middles), strict=True)
+            chosen = (count for count, middle in flat if int(middle // BIN_SECONDS) == index)
+            cells.append(sum(chosen, ErrorCounts()))
+        row = " | ".join(f"{100 * cell.rate:.1f}" for cell in cells)
+        print(
+            f"| {index * BIN_SECONDS} to {(index + 1) * BIN_SECONDS} | {cells[0].reference_length} | {row} |",
+            flush=True,
+        )
+
+
+if __name__ == "__main__":
+    main()
