@@ -1,27 +1,54 @@
-"""Hybrid LaCT + wav2vec2 speech recognition with adaptation at test time.
+"""Speech recognition that learns from the recording it listens to: any CTC model, adapted in one or two Muon steps.
 
-`import lact_asr_model` is light: the model and its configuration are loaded when they are first used.
+    import lact_asr_model as lact
+
+    model = lact.load("facebook/wav2vec2-base-960h")    # or None: the bundled model; a folder; a best_model.pt
+    transcriber = lact.Transcriber(model, ttt_options=model.default_options)
+    for result in transcriber.transcribe_files(["talk.mp3"]):
+        print(result.transcript.text)
+
+`import lact_asr_model` is light: everything is loaded when it is first used.
 """
 
 import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from lact_asr_model.acoustic_models.adapted import adapt, adapted
+    from lact_asr_model.acoustic_models.loading import load
+    from lact_asr_model.adaptation.options import AdaptationOptions
     from lact_asr_model.configuration_hybrid_asr import HybridASRConfig
+    from lact_asr_model.evaluation.evaluate import evaluate
     from lact_asr_model.modeling_hybrid_asr import HybridASRForCTC
+    from lact_asr_model.recognition.transcriber import Transcriber
 
-__all__ = ["HybridASRConfig", "HybridASRForCTC"]
+__all__ = [
+    "AdaptationOptions",
+    "HybridASRConfig",
+    "HybridASRForCTC",
+    "Transcriber",
+    "adapt",
+    "adapted",
+    "evaluate",
+    "load",
+]
 
 _HOMES = {
-    "HybridASRConfig": "lact_asr_model.configuration_hybrid_asr",
-    "HybridASRForCTC": "lact_asr_model.modeling_hybrid_asr",
+    "AdaptationOptions": "adaptation.options",
+    "HybridASRConfig": "configuration_hybrid_asr",
+    "HybridASRForCTC": "modeling_hybrid_asr",
+    "Transcriber": "recognition.transcriber",
+    "adapt": "acoustic_models.adapted",
+    "adapted": "acoustic_models.adapted",
+    "evaluate": "evaluation.evaluate",
+    "load": "acoustic_models.loading",
 }
 
 
 def __getattr__(name: str) -> Any:
     if name not in _HOMES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(importlib.import_module(_HOMES[name]), name)
+    return getattr(importlib.import_module(f"{__name__}.{_HOMES[name]}"), name)
 
 
 def __dir__() -> list[str]:

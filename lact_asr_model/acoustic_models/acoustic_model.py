@@ -23,6 +23,7 @@ class AcousticModel(ABC):
     shortest_samples: a recording of fewer gives no frame.
     is_batched: whether recordings of different lengths can share a batch without changing each other's output.
     default_options: how it is adapted unless told otherwise.
+    name: what it was loaded by; None = it is the bundled model.
     folder: where it was loaded from, with the weights of language models that were tuned for it; None = nowhere.
     """
 
@@ -35,7 +36,8 @@ class AcousticModel(ABC):
     shortest_samples: int
     is_batched: bool
     default_options: AdaptationOptions
-    folder: Path | None
+    name: str | None = None
+    folder: Path | None = None
 
     @property
     def device(self) -> torch.device:

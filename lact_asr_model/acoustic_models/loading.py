@@ -27,13 +27,13 @@ def load(name: str | Path | None = None, *, language: str | None = None) -> "Aco
     if name is not None and _is_of_another_kind(str(name)):
         from lact_asr_model.acoustic_models.hugging_face import load_hugging_face
 
-        return _as_tuned(load_hugging_face(str(name), language))
+        return _named(load_hugging_face(str(name), language), name)
     if language is not None:
         raise UserError(f"language {language}: this model has no languages to choose from; leave it out")
     path = None if name is None else Path(name)
     model, processor = load_checkpoint(path)
     folder = BUNDLED_MODEL_DIR if path is None else path if path.is_dir() else path.parent
-    return _as_tuned(HybridAcousticModel(frozen_copy(model), processor, folder))
+    return _named(HybridAcousticModel(frozen_copy(model), processor, folder), name)
 
 
 def as_acoustic_model(model: Any, processor: Any = None) -> "AcousticModel":
@@ -69,10 +69,11 @@ def as_acoustic_model(model: Any, processor: Any = None) -> "AcousticModel":
     return HuggingFaceAcousticModel(model, processor.feature_extractor, processor.tokenizer)
 
 
-def _as_tuned(model: "AcousticModel") -> "AcousticModel":
-    """With the options that `lact-asr tune-ttt` left in its folder, if it did."""
+def _named(model: "AcousticModel", name: str | Path | None) -> "AcousticModel":
+    """With its name, and the options that `lact-asr tune-ttt` left in its folder, if it did."""
     from lact_asr_model.acoustic_models.tuned_options import read_tuned_options
 
+    model.name = None if name is None else str(name)
     model.default_options = read_tuned_options(model.folder) or model.default_options
     return model
 

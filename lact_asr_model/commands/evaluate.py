@@ -5,10 +5,8 @@ counts, rates and intervals; the Markdown table is printed. Under `torchrun` the
 """
 
 import argparse
-import json
 import textwrap
 from collections.abc import Sequence
-from dataclasses import asdict
 from pathlib import Path
 
 from lact_asr_model.commands.options import (
@@ -17,14 +15,11 @@ from lact_asr_model.commands.options import (
     load_model,
     make_ttt_options,
 )
-from lact_asr_model.data.conditions import CONDITION_GROUPS, CONDITIONS, PROTOCOL, parse_conditions
+from lact_asr_model.data.conditions import CONDITION_GROUPS, CONDITIONS, PROTOCOL
 from lact_asr_model.errors import UserError, one_line_errors
-from lact_asr_model.evaluation.methods import METHODS, Method, parse_methods
-from lact_asr_model.evaluation.processes import Processes, joined_processes, num_processes
-from lact_asr_model.evaluation.records import RecordLog
+from lact_asr_model.evaluation.methods import METHODS
+from lact_asr_model.evaluation.processes import joined_processes
 from lact_asr_model.evaluation.summary import BASELINE, format_compact_table, format_table
-from lact_asr_model.evaluation.tasks import Task, make_tasks
-from lact_asr_model.recognition.output_formats import write_atomically
 
 _METHODS_HELP = f"""\
 Methods: {METHODS}.
@@ -132,104 +127,39 @@ def _run(arguments: argparse.Namespace) -> None:
             raise UserError(f"--{name} {value}: is below {least}; give {least} or more")
     if arguments.ttt_mode is not None:
         raise UserError(f"--ttt_mode {arguments.ttt_mode}: the method says it here; choose ttt or continual")
-    methods = parse_methods(arguments.methods, arguments.steps)
-    if arguments.baseline != BASELINE and arguments.baseline not in {method.name for method in methods}:
-        raise UserError(f"--baseline {arguments.baseline}: is not one of the methods; add it to --methods")
-    for method in methods:
-        if method.is_stream and arguments.batch_size > 1:
-            raise UserError(f"method '{method.name}': takes one utterance at a time; leave out --batch_size")
-        if method.is_stream and num_processes() > 1:
-            raise UserError(f"method '{method.name}': takes one utterance after the other; run it without torchrun")
-    conditions = parse_conditions(
-        arguments.conditions,
+
+    from lact_asr_model.evaluation.evaluate import Comparison, compare
+
+    comparison = Comparison(
+        subset=arguments.subset,
+        data_dir=arguments.data_dir,
+        extra_subsets=arguments.extra_subsets,
+        max_utterances=arguments.max_utterances,
+        conditions=arguments.conditions,
         noise_dir=arguments.noise_dir,
         impulse_response_dir=arguments.impulse_response_dir,
-        babble_paths=[arguments.babble_dir] if arguments.babble_dir else (),
-    )
-    tasks = make_tasks(
-        conditions,
-        arguments.subset,
-        arguments.extra_subsets,
-        data_dir=arguments.data_dir,
-        max_utterances=arguments.max_utterances,
+        babble_dir=arguments.babble_dir,
+        methods=arguments.methods,
+        steps=arguments.steps,
+        baseline=arguments.baseline,
+        peer_learning_rate=arguments.peer_learning_rate,
+        batch_size=arguments.batch_size,
+        seed=arguments.seed,
     )
     if arguments.plots:
         from lact_asr_model.evaluation.plots import load_figure_class
 
         load_figure_class()  # if it is missing, that is better known before the run
     with joined_processes() as processes:
-        _compare(arguments, methods, tasks, processes)
-
-
-def _compare(
-    arguments: argparse.Namespace, methods: Sequence[Method], tasks: Sequence[Task], processes: Processes
-) -> None:
-    """Recognise this process's share; the first process then writes and prints what all have found."""
-    from lact_asr_model.evaluation.comparison import run, summarize_all, warm_up, weights_digest
-    from lact_asr_model.evaluation.recognizers import make_recognizer
-    from lact_asr_model.recognition.run_description import describe_run
-
-    model = load_model(arguments)
-    options = make_ttt_options(arguments, model)
-    recognizers = {
-        method.name: make_recognizer(
-            method,
-            model,
-            options,
-            peer_learning_rate=arguments.peer_learning_rate,
-            device=model.device,
-            batch_size=arguments.batch_size,
-        )
-        for method in methods
-    }
-    settings = {
-        "checkpoint": arguments.checkpoint or "bundled model",
-        "weights_sha256": weights_digest(model.model),
-        "subset": arguments.subset,
-        "seed": arguments.seed,
-        "batch_size": arguments.batch_size,
-        "noise_dir": arguments.noise_dir,
-        "impulse_response_dir": arguments.impulse_response_dir,
-        "babble_dir": arguments.babble_dir,
-        "peer_learning_rate": arguments.peer_learning_rate,
-        "ttt": asdict(options),
-    }
-    with processes.first_one_first():
-        log = RecordLog(arguments.output_dir, settings, processes.rank)
-    warm_up(recognizers.values())
-    streams = [method.name for method in methods if method.is_stream]
-    run(
-        recognizers,
-        tasks,
-        log,
-        streams=streams,
-        batch_size=arguments.batch_size,
-        seed=arguments.seed,
-        processes=processes,
-    )
-    processes.wait_for_all()
-    if not processes.is_first:
+        model = load_model(arguments)
+        options = make_ttt_options(arguments, model)
+        results, records = compare(model, comparison, options, arguments.output_dir, processes)
+    if results is None:
         return
-    log.merge()
-    summaries, shifted = summarize_all(log, tasks, list(recognizers), arguments.seed, arguments.baseline)
-    results = {
-        **settings,
-        "extra_subsets": arguments.extra_subsets,
-        **describe_run(model.device),
-        "num_processes": processes.count,
-        "results": summaries,
-        "mean_of_shifted": shifted,
-    }
-    write_atomically(arguments.output_dir / "results.json", json.dumps(results, indent=2) + "\n")
+    summaries, shifted = results["results"], results["mean_of_shifted"]
     if arguments.plots:
         from lact_asr_model.evaluation.plots import draw_plots
 
-        records = [
-            log[task.name, method, utterance.id]
-            for task in tasks
-            for method in recognizers
-            for utterance in task.utterances
-        ]
         draw_plots(summaries, shifted, records, arguments.output_dir)
     if arguments.compact:
         print(*(format_compact_table(summaries, shifted, rate) for rate in ("wer", "cer")), sep="\n\n")
