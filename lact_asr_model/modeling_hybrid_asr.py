@@ -165,7 +165,10 @@ class HybridASRForCTC(PreTrainedModel):
         """
         features, frame_mask = self.encode(input_values, attention_mask)
         span_mask = self._sample_training_spans(frame_mask) if self.training else None
-        *states, hidden = self._run_blocks(features, frame_mask, span_mask)
+        states: dict[int, Tensor] = {}
+        for num_blocks, hidden in enumerate(self._run_blocks(features, frame_mask, span_mask)):
+            if num_blocks in self.config.intermediate_ctc_layers:
+                states[num_blocks] = hidden
         hidden = self.final_norm(hidden)
         logits = self.classify(hidden, frame_mask)
 
@@ -246,7 +249,7 @@ class HybridASRForCTC(PreTrainedModel):
             [batch, frames, hidden].
         """
         states = self._run_blocks(features, frame_mask, span_mask, fast_weights)
-        hidden = next(islice(states, num_blocks or self.config.num_hidden_layers, None))
+        hidden = next(islice(states, self.config.num_hidden_layers if num_blocks is None else num_blocks, None))
         return self.final_norm(hidden) if num_blocks is None else hidden
 
     def _run_blocks(

@@ -2,6 +2,7 @@
 
 from itertools import pairwise
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -98,6 +99,42 @@ def test_skipping_resumes_inside_one_epoch_only(num_batches: int) -> None:
     assert len(sampler) == 5
     assert list(sampler) == whole[num_batches:]
     assert list(sampler) == whole
+
+
+def pairs_of_this_epoch(rng: np.random.Generator) -> list[tuple[int, ...]]:
+    """12 utterances: some alone and some in pairs of neighbours, by chance."""
+    return [
+        group
+        for index in range(0, 12, 2)
+        for group in ([(index, index + 1)] if rng.random() < 0.5 else [(index,), (index + 1,)])
+    ]
+
+
+@pytest.mark.parametrize("world_size", [1, 2])
+def test_joined_utterances_are_one_item_as_long_as_all_of_them(world_size: int) -> None:
+    durations_seconds = [1.0 + index % 5 for index in range(12)]
+    samplers = [
+        BucketBatchSampler(
+            durations_seconds, batch_seconds=12.0, join=pairs_of_this_epoch, rank=rank, world_size=world_size
+        )
+        for rank in range(world_size)
+    ]
+    plans = []
+    for epoch in range(3):
+        items = set()
+        for sampler in samplers:
+            sampler.set_epoch(epoch)
+            for batch in sampler:
+                assert all(isinstance(item, tuple) for item in batch)
+                longest_seconds = max(sum(durations_seconds[index] for index in item) for item in batch)
+                assert len(batch) == 1 or len(batch) * longest_seconds <= 12.0
+                items.update(batch)
+        assert sorted(index for item in items for index in item) == list(range(12))
+        plans.append(items)
+    assert any(len(item) == 2 for item in plans[0])
+    assert plans[0] != plans[1] or plans[1] != plans[2]
+    samplers[0].set_epoch(0)
+    assert {item for batch in samplers[0] for item in batch} <= plans[0]
 
 
 @pytest.mark.parametrize("limit", [{}, {"batch_size": 0}, {"batch_seconds": -1.0}])

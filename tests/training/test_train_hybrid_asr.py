@@ -16,10 +16,11 @@ import torch.nn.functional as F
 from accelerate.state import AcceleratorState
 from transformers import Wav2Vec2Config, Wav2Vec2Model
 
-from lact_asr_model.checkpoint_io import load_best_model, load_checkpoint
+from lact_asr_model.checkpoint_io import load_best_model, load_checkpoint, save_best_model
 from lact_asr_model.errors import UserError
 from lact_asr_model.training import train_hybrid_asr
 from lact_asr_model.training.arguments import TrainingArguments
+from lact_asr_model.training.checkpoint import TrainingState
 from lact_asr_model.training.interruption import StopRequest
 from lact_asr_model.training.loading import Batch
 from lact_asr_model.training.train_hybrid_asr import Trainer, main, train
@@ -378,6 +379,85 @@ def test_fine_tuning_starts_from_the_checkpoints_weights_and_vocabulary(
 
     with pytest.raises(UserError, match=r"--init_from .*: its weights do not fit .*; leave out --config_path"):
         train(make_arguments(config_path=make_config(num_hidden_layers=1), output_dir=tmp_path / "wrong", **options))
+
+
+def test_intermediate_heads_start_as_copies_of_the_last_one_or_as_those_of_the_checkpoint(
+    make_arguments: Make, make_config: MakeConfig, tmp_path: Path
+) -> None:
+    base = make_arguments(output_dir=tmp_path / "base", config_path=make_config(num_hidden_layers=4), peak_lr=5e-3)
+    train(base)
+    options = {"peak_lr": NO_LEARNING, "max_steps": 2}
+
+    def start_from(checkpoint: Path, name: str, blocks: list[int]) -> dict[str, torch.Tensor]:
+        config_path = make_config(num_hidden_layers=4, intermediate_ctc_layers=blocks)
+        arguments = make_arguments(init_from=checkpoint, config_path=config_path, output_dir=tmp_path / name, **options)
+        results = train(arguments)
+        assert {"loss", "ctc", "masked", "intermediate"} <= results["history"][0].keys()
+        return load_checkpoint(arguments.output_dir / "best_model")[0].state_dict()
+
+    expected = load_checkpoint(base.output_dir / "best_model")[0].state_dict()
+    first = start_from(base.output_dir / "best_model", "first", [2])
+    assert is_identical({name: first[name] for name in expected}, expected)
+    for copied, origin in (("norm", "final_norm"), ("output", "lm_head")):
+        for part in ("weight", "bias"):
+            assert torch.equal(first[f"intermediate_heads.2.{copied}.{part}"], expected[f"{origin}.{part}"])
+
+    changed = load_checkpoint(tmp_path / "first" / "best_model")[0]
+    with torch.no_grad():
+        changed.intermediate_heads["2"].output.bias.fill_(0.25)
+    save_best_model(tmp_path / "changed.pt", changed, load_best_model(tmp_path / "first" / "best_model.pt")[1])
+    second = start_from(tmp_path / "changed.pt", "second", [1, 2])
+    assert (second["intermediate_heads.2.output.bias"] == 0.25).all()
+    assert torch.equal(second["intermediate_heads.1.output.bias"], expected["lm_head.bias"])
+
+    without = make_arguments(
+        init_from=tmp_path / "changed.pt",
+        config_path=make_config(num_hidden_layers=4),
+        output_dir=tmp_path / "without",
+        **options,
+    )
+    train(without)
+    assert "intermediate" not in json.loads((without.output_dir / "results.json").read_text())["history"][0]
+
+
+def test_neighbours_of_a_speaker_are_heard_as_long_recordings(
+    make_arguments: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    heard: list[str] = []
+    step = Trainer._step
+
+    def recording(trainer: Trainer, batches: list[Batch]) -> None:
+        heard.extend(name for batch in batches for name in batch["ids"])
+        step(trainer, batches)
+
+    monkeypatch.setattr(Trainer, "_step", recording)
+    options = {"max_steps": None, "max_epochs": 1, "warmup_steps": 0, "batch_size": 2}
+    results = train(make_arguments(join_share=1.0, join_seconds=2.5, **options))
+    assert all(math.isfinite(loss) for loss in losses(results))
+    names = [f"1-10-{number:04d}" for number in range(7)]
+    assert sorted(name for joined in heard for name in joined.split("+")) == names
+    assert max(joined.count("+") for joined in heard) >= 1
+    for joined in heard:  # neighbours, in their order
+        parts = joined.split("+")
+        assert parts == names[names.index(parts[0]) :][: len(parts)]
+
+
+def test_the_state_is_saved_by_the_clock_without_a_validation(
+    make_arguments: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    saved: list[tuple[int, int]] = []
+    save = TrainingState.save
+
+    def recording(state: TrainingState, *args: Any) -> None:
+        saved.append((state.progress.step, state.progress.validated_step))
+        save(state, *args)
+
+    monkeypatch.setattr(TrainingState, "save", recording)
+    for save_minutes, expected in ((1e-9, [(1, -1), (2, -1), (3, -1)]), (60.0, [])):
+        saved.clear()
+        train(make_arguments(save_minutes=save_minutes, output_dir=make_arguments().output_dir / str(save_minutes)))
+        assert [place for place in saved if place[0] < 4] == expected
+        assert saved[-1] == (4, 4)
 
 
 @pytest.mark.parametrize("scale", [0.0, 1.0])
