@@ -22,8 +22,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from lact_asr_model.audio import load_audio
 from lact_asr_model.data.sources import read_utterances
+from lact_asr_model.data.utterance import load_samples
 from lact_asr_model.decoding.beam_search import BeamSearchDecoder
 from lact_asr_model.decoding.hypothesis import Hypothesis
 from lact_asr_model.decoding.kenlm_programs import default_kenlm_dir
@@ -86,7 +86,7 @@ def _benchmark(arguments: argparse.Namespace) -> None:
     model, processor, device = load_model(arguments)
     vocabulary = vocabulary_of(processor)
 
-    recordings = [load_audio(utterance.audio_path) for utterance in utterances]
+    recordings = [load_samples(utterance) for utterance in utterances]
     start_seconds = time.perf_counter()
     emissions = compute_emissions(Transcriber(model, processor, device=device), recordings)
     acoustic_seconds = time.perf_counter() - start_seconds

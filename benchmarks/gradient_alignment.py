@@ -16,11 +16,11 @@ import torch
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from lact_asr_model.audio import load_audio
 from lact_asr_model.checkpoint_io import load_checkpoint
 from lact_asr_model.configuration_hybrid_asr import TTT_LOSS_TYPES
 from lact_asr_model.data.shifts import parse_conditions
 from lact_asr_model.data.sources import read_utterances
+from lact_asr_model.data.utterance import load_samples
 from lact_asr_model.evaluation.comparison import corrupt
 from lact_asr_model.inference.transcriber import Transcriber
 from lact_asr_model.inference.ttt_options import TTTOptions
@@ -74,7 +74,7 @@ def main() -> None:
 
     cosines: dict[tuple[str, str, str], list[float]] = defaultdict(list)
     for condition, utterance in tqdm([(c, u) for c in conditions for u in utterances], disable=None):
-        samples = corrupt(load_audio(utterance.audio_path), condition, utterance.id, seed=0)
+        samples = corrupt(load_samples(utterance), condition, utterance.id, seed=0)
         inputs = transcriber.normalize([samples])
         labels = torch.tensor([processor.tokenizer(utterance.text).input_ids])
         ctc = gradients(model(*inputs, labels=labels).loss, layers)

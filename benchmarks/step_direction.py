@@ -15,9 +15,9 @@ from unittest.mock import patch
 import torch
 from torch import Tensor
 
-from lact_asr_model.audio import load_audio
 from lact_asr_model.checkpoint_io import load_checkpoint
 from lact_asr_model.data.shifts import parse_conditions
+from lact_asr_model.data.utterance import load_samples
 from lact_asr_model.evaluation.comparison import corrupt
 from lact_asr_model.evaluation.tasks import make_tasks
 from lact_asr_model.inference.transcriber import Transcriber
@@ -68,7 +68,7 @@ def main() -> None:
         conditions, arguments.subset, data_dir=arguments.data_dir, max_utterances=arguments.max_utterances
     )
     recordings = {
-        task.name: [corrupt(load_audio(each.audio_path), task.condition, each.id, seed=0) for each in task.utterances]
+        task.name: [corrupt(load_samples(each), task.condition, each.id, seed=0) for each in task.utterances]
         for task in tasks
     }
     references = [utterance.text or "" for utterance in tasks[0].utterances]

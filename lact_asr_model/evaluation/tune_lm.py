@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lact_asr_model.data.sources import read_utterances
+from lact_asr_model.data.utterance import load_samples
 from lact_asr_model.decoding.hypothesis import Hypothesis
 from lact_asr_model.decoding.options import NONE, DecodingOptions, make_decoder
 from lact_asr_model.decoding.parallel import ParallelDecoder
@@ -126,11 +127,10 @@ def _run(arguments: argparse.Namespace) -> None:
 
     model, processor, device = load_model(arguments)
 
-    from lact_asr_model.audio import load_audio
     from lact_asr_model.evaluation.emissions import compute_emissions
     from lact_asr_model.inference.transcriber import Transcriber, vocabulary_of
 
-    recordings = [load_audio(utterance.audio_path) for utterance in utterances]
+    recordings = [load_samples(utterance) for utterance in utterances]
     emissions = compute_emissions(Transcriber(model, processor, device=device), recordings)
     vocabulary = vocabulary_of(processor)
 

@@ -251,7 +251,7 @@ def _transcribe_dataset(arguments: argparse.Namespace) -> int:
     order = list(range(len(utterances)))
     if not transcriber.is_stream:
         order.sort(key=lambda index: -utterances[index].duration_seconds)
-    results = transcriber.transcribe_files(utterances[index].audio_path for index in order)
+    results = transcriber.transcribe_utterances(utterances[index] for index in order)
     outcomes = dict(zip(order, tqdm(results, total=len(order), unit="utt", disable=None), strict=True))
 
     transcribed = []

@@ -92,3 +92,25 @@ def test_missing_transcript(utterances: list[Utterance], tmp_path: Path) -> None
     with pytest.raises(UserError, match="mute: it has no transcript"):
         UtteranceDataset(unlabelled, TOKENIZER)
     assert [item["labels"] for item in UtteranceDataset(unlabelled, tokenizer=None)] == [[]] * 4
+
+
+def test_a_bad_recording_is_an_error_or_left_out_of_its_item(utterances: list[Utterance], tmp_path: Path) -> None:
+    (tmp_path / "bad.wav").write_bytes(b"RIFF not really")
+    mixed = [*utterances, Utterance("bad", tmp_path / "bad.wav", "B B", 0.025)]
+    with pytest.raises(UserError, match="bad.wav"):
+        UtteranceDataset(mixed, TOKENIZER)[3]
+    dataset = UtteranceDataset(mixed, TOKENIZER, jitter, skip_bad=True)
+    alone, joined = dataset[3], dataset[(1, 3, 2)]
+    assert (alone["samples"], alone["labels"], alone["id"]) == (None, [], "")
+    for item in (alone, joined):
+        ((name, reason),) = item["skipped"]
+        assert name == "bad" and "bad.wav" in reason
+    assert joined["id"] == "1+2"
+    assert joined["labels"] == dataset[(1, 2)]["labels"]
+    assert dataset[1]["skipped"] == []
+
+
+def test_a_segment_is_loaded_without_the_rest(tmp_path: Path) -> None:
+    soundfile.write(tmp_path / "long.wav", np.repeat([0.0, 0.25, 0.5], 16000), 16000)
+    segment = Utterance("b", tmp_path / "long.wav", "B", 0.5, offset_seconds=1.25)
+    assert UtteranceDataset([segment], TOKENIZER)[0]["samples"].tolist() == [0.25] * 8000
