@@ -15,7 +15,7 @@ _FRACTIONS = {"½": "a half", "¼": "a quarter", "¾": "three quarters", "⅓": 
 _SYMBOLS = {
     **{"%": "percent", "‰": "per mille", "&": "and", "+": "plus", "=": "equals", "@": "at", "°": "degrees"},
     **{"×": "times", "÷": "divided by", "±": "plus or minus", "§": "section", "№": "number", "©": "copyright"},
-    **{name: plural for name, plural in (("$", "dollars"), ("€", "euros"), ("£", "pounds"), ("¥", "yen"))},
+    **{"$": "dollars", "€": "euros", "£": "pounds", "¥": "yen"},
 }
 
 
