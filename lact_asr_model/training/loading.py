@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
+from lact_asr_model.data.bucketing import Item
 from lact_asr_model.data.collate import CTCCollator
 from lact_asr_model.errors import UserError
 
@@ -17,7 +18,7 @@ Batch = dict[str, Any]
 
 
 def make_loader(
-    dataset: Dataset[Any], sampler: Sampler[list[int]], collator: CTCCollator, num_workers: int, device: torch.device
+    dataset: Dataset[Any], sampler: Sampler[list[Item]], collator: CTCCollator, num_workers: int, device: torch.device
 ) -> DataLoader[Any]:
     """Loader with random numbers of its own: how it loads never changes the dropout of a training."""
     return DataLoader(
