@@ -45,13 +45,12 @@ class BatchPlan:
 
     def describe(self) -> str:
         """The options, and how many utterances or seconds a step has."""
-        name, size = (
-            ("batch_size", self.batch_size) if self.batch_seconds is None else ("batch_seconds", self.batch_seconds)
-        )
-        assert size is not None
+        factor = self.accumulation * self.num_processes
+        sizes = {"batch_size": self.batch_size, "batch_seconds": self.batch_seconds}
+        products = [f"{size * factor:g} = --{name} {size:g}" for name, size in sizes.items() if size is not None]
         return (
-            f"{size * self.accumulation * self.num_processes:g} = --{name} {size:g} x --gradient_accumulation_steps "
-            f"{self.accumulation} x {self.num_processes} process(es)"
+            f"{' and '.join(products)} x --gradient_accumulation_steps {self.accumulation} x "
+            f"{self.num_processes} process(es)"
         )
 
     def fits(self, count: int, longest_seconds: float) -> bool:

@@ -89,9 +89,11 @@ def _table(path: Path, content: str) -> Iterator[tuple[str, Callable[[], _Row]]]
         return
     header = content.partition("\n")[0]
     delimiter = max(_DELIMITERS, key=header.count)
-    # A tab cannot be inside a column, so quotation marks have no meaning in such a table (Common Voice has lone ones).
-    quoting = csv.QUOTE_NONE if delimiter == "\t" else csv.QUOTE_MINIMAL
-    rows = csv.DictReader(io.StringIO(content, newline=""), delimiter=delimiter, quoting=quoting)
+    lines = io.StringIO(content, newline="")
+    if delimiter == "\t":  # which cannot be inside a column, so that quotation marks mean nothing
+        rows = csv.DictReader(lines, delimiter=delimiter, quoting=csv.QUOTE_NONE)
+    else:
+        rows = csv.DictReader(lines, delimiter=delimiter)
     try:
         columns = [name.strip() for name in rows.fieldnames or []]
         if _find(dict.fromkeys(columns, ""), "audio") is None:
@@ -143,11 +145,10 @@ def _utterance(row: _Row, folder: Path, told_seconds: Mapping[str, float], readi
     duration_seconds = _number(_find(row, "duration"), "duration", above=0.0)
     if duration_seconds is None:
         duration_seconds = told_seconds.get(name)
-    file_seconds = reading.file_seconds(audio_path, duration_seconds)
     if offset_seconds is None:
-        duration_seconds = file_seconds
+        duration_seconds = reading.file_seconds(audio_path, duration_seconds)
     elif duration_seconds is None:
-        duration_seconds = file_seconds - offset_seconds
+        duration_seconds = reading.file_seconds(audio_path) - offset_seconds
         if duration_seconds <= 0:
             raise UserError(f"'offset' is {offset_seconds:g}, after the end of {audio_path}; correct it")
     utterance = Utterance(
@@ -160,7 +161,7 @@ def _utterance(row: _Row, folder: Path, told_seconds: Mapping[str, float], readi
         lost_words=lost_words,
     )
     if reading.measure is not None:
-        check_segment(utterance, file_seconds)
+        check_segment(utterance, reading.measure(audio_path))
     return utterance
 
 

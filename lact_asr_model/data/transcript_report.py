@@ -9,7 +9,7 @@ _NUM_EXAMPLES = 5
 
 
 def describe_lost_words(utterances: Sequence[Utterance], source: str) -> str | None:
-    """One line that counts the words that lose digits, symbols or letters, with the most frequent; None: there are none.
+    """One line that counts the words that lose something, with the most frequent; None: there are none.
 
     source: what the user calls the utterances, such as "--train_subset dev.jsonl".
     """
@@ -19,8 +19,8 @@ def describe_lost_words(utterances: Sequence[Utterance], source: str) -> str | N
     num_transcripts = sum(bool(utterance.lost_words) for utterance in utterances)
     examples = ", ".join(repr(word) for word, _ in words.most_common(_NUM_EXAMPLES))
     return (
-        f"{source}: {words.total()} words in {num_transcripts} of {len(utterances)} transcripts lose digits, symbols or "
-        f"letters beyond A-Z, such as {examples}; add --normalize (English), or write them as they are said"
+        f"{source}: {words.total()} words in {num_transcripts} of {len(utterances)} transcripts lose digits, symbols "
+        f"or letters beyond A-Z, such as {examples}; add --normalize (English), or write them as they are said"
     )
 
 

@@ -10,6 +10,8 @@ from lact_asr_model.audio import SAMPLING_RATE, audio_duration_seconds, load_aud
 from lact_asr_model.errors import UserError
 from lact_asr_model.text import lost_words, normalize_text
 
+TOLERATED_SECONDS = 0.1  # by which a data set may be wrong about times: they are rounded
+
 
 @dataclass(frozen=True)
 class Utterance:
@@ -46,14 +48,16 @@ class Reading:
         return normalize_text(spelled), tuple(lost_words(spelled))
 
     def file_seconds(self, path: Path, told_seconds: float | None = None) -> float:
-        """How long a file is. Raises UserError when it cannot be read, if it has to be."""
-        if self.measure is not None:
-            return self.measure(path)
-        return audio_duration_seconds(path) if told_seconds is None else told_seconds
+        """How long a file is, which the data set may tell. Raises UserError when it cannot be read, if it has to be."""
+        if self.measure is None:
+            return audio_duration_seconds(path) if told_seconds is None else told_seconds
+        seconds = self.measure(path)
+        if told_seconds is not None and abs(told_seconds - seconds) <= TOLERATED_SECONDS:
+            return told_seconds
+        return seconds
 
 
 Entry = Callable[[], Utterance]  # makes an utterance of a data set, or raises the UserError that says what is wrong
-TOLERATED_SECONDS = 0.1  # by which a segment may end after its file does: times are rounded
 
 
 def load_samples(utterance: Utterance) -> np.ndarray:

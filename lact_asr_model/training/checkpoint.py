@@ -14,9 +14,11 @@ import torch
 from accelerate.utils import gather_object
 
 from lact_asr_model.checkpoint_io import save_atomically
+from lact_asr_model.configuration_hybrid_asr import HybridASRConfig
 from lact_asr_model.errors import UserError
 from lact_asr_model.inference.output_formats import write_atomically
 from lact_asr_model.modeling_hybrid_asr import HybridASRForCTC
+from lact_asr_model.training.arguments import TrainingArguments
 from lact_asr_model.training.averaging import WeightAverage
 
 
@@ -120,10 +122,14 @@ def _stored_progress(path: Path, content: dict[str, Any]) -> dict[str, Any]:
 
 
 def _check_identity(path: Path, stored: dict[str, Any], current: dict[str, Any]) -> None:
+    defaults = {f"--{option.name}": option.default for option in dataclasses.fields(TrainingArguments)}
+    defaults |= HybridASRConfig.own_fields()
     for name, value in current.items():
-        if stored.get(name) != value:
+        default = defaults.get(name)  # of an option that there was not yet
+        before = stored.get(name, list(default) if isinstance(default, tuple) else default)
+        if before != value:
             raise UserError(
-                f"{path}: this training was started with {name} = {stored.get(name)!r}, not {value!r}; "
+                f"{path}: this training was started with {name} = {before!r}, not {value!r}; "
                 "resume it with the same, or start another in a new --output_dir"
             )
 

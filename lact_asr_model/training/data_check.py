@@ -3,6 +3,7 @@
 import json
 import os
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -111,10 +112,8 @@ class _CheckedRecordings:
         self._path = path
         self._is_changed = False
         self._known: dict[str, list[int | float | str]] = {}
-        try:
+        with suppress(OSError, ValueError):  # nothing is known then
             self._known = json.loads(path.read_text(encoding="utf-8"))
-        except (OSError, ValueError):
-            pass  # nothing is known then
 
     def seconds(self, path: Path) -> float:
         """The length of a recording. Raises UserError when its header or its end cannot be read."""

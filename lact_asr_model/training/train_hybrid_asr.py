@@ -525,8 +525,8 @@ class Trainer:
         largest, negated = self._over_processes([num_utterances, -num_utterances], torch.distributed.ReduceOp.MAX)
         if largest != -negated:
             raise UserError(
-                f"--train_subset {self.arguments.train_subset}: processes found from {-negated:g} to {largest:g} usable "
-                "utterances; give all of them the same files"
+                f"--train_subset {self.arguments.train_subset}: processes found from {-negated:g} to {largest:g} "
+                "usable utterances; give all of them the same files"
             )
 
     def _batch_limits(self) -> dict[str, Any]:
