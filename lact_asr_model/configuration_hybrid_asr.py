@@ -16,6 +16,7 @@ TTT_PARAMETERS = ("fast_weights", "front_end", "both")
 TTT_MODES = ("episodic", "continual")
 ALL_LAYERS = "all"
 NEWTON_SCHULZ_SCHEDULES = ("muon", "polar_express")
+_SAMPLING_RATE = 16000  # of all that is read
 
 Count = TypeVar("Count")  # int or integer tensor
 
@@ -68,7 +69,7 @@ class HybridASRConfig(PretrainedConfig):
     pad_token_id: int = 0
     bos_token_id: int | None = None
     eos_token_id: int | None = None
-    sampling_rate: int = 16000
+    sampling_rate: int = _SAMPLING_RATE
 
     use_wav2vec2_encoder: bool = True
     wav2vec2_model_name: str | None = "facebook/wav2vec2-base"
@@ -213,6 +214,8 @@ class HybridASRConfig(PretrainedConfig):
         for name in _POSITIVE:
             if getattr(self, name) <= 0:
                 self._reject(name, "a number above 0")
+        if self.sampling_rate != _SAMPLING_RATE:
+            self._reject("sampling_rate", f"{_SAMPLING_RATE} Hz, to which every recording is resampled")
         for name in _PROBABILITIES:
             if not 0 <= getattr(self, name) < 1:
                 self._reject(name, "in [0, 1)")

@@ -67,6 +67,7 @@ INVALID: list[tuple[str, Any]] = [
     *((name, value) for name, count in LAYER_LISTS.items() for value in (f"{count}", f"0-{count}", f"1,{count + 5}")),
     *(("intermediate_ctc_layers", value) for value in NO_RISING_BLOCKS),
     ("conv_stride", [5, 2, 2, 2, 2, 2, 1]),
+    *(("sampling_rate", value) for value in (8000, 44100, 15999)),
     ("num_attn_heads", 7),
     ("partial_rotary_factor", 0.02),  # not one pair of the 96 dimensions of a head
     ("partial_rotary_factor", 1.1),

@@ -1,13 +1,16 @@
 """One way to name data: a LibriSpeech subset or a manifest, several joined by "+"."""
 
+import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
 
 from lact_asr_model.data.librispeech import librispeech_entries
 from lact_asr_model.data.manifest import MANIFEST_SUFFIXES, manifest_entries
+from lact_asr_model.data.spelling import load_speller
+from lact_asr_model.data.transcript_report import describe_lost_words
 from lact_asr_model.data.utterance import Entry, Reading, Utterance
-from lact_asr_model.errors import UserError
+from lact_asr_model.errors import UserError, print_warning
 
 
 def read_utterances(
@@ -49,6 +52,22 @@ def read_utterances(
             if on_bad_item is None:
                 raise
             on_bad_item(error)
+    return utterances
+
+
+def read_references(source: str, data_dir: str | Path | None = None, *, normalize: bool = False) -> list[Utterance]:
+    """The utterances of `read_utterances` to compare with; one line on stderr says what their transcripts lose.
+
+    normalize: spell numbers and symbols out first.
+
+    Raises:
+        UserError: as `read_utterances`, or the normalize extra is not installed.
+    """
+    spell_out = load_speller() if normalize else None
+    utterances = read_utterances(source, data_dir, reading=Reading(spell_out=spell_out))
+    warning = describe_lost_words(utterances, source, is_spelled_out=normalize)
+    if warning is not None and os.environ.get("RANK", "0") == "0":
+        print_warning(warning)
     return utterances
 
 

@@ -8,19 +8,23 @@ from lact_asr_model.data.utterance import Utterance
 _NUM_EXAMPLES = 5
 
 
-def describe_lost_words(utterances: Sequence[Utterance], source: str) -> str | None:
+def describe_lost_words(utterances: Sequence[Utterance], source: str, *, is_spelled_out: bool = False) -> str | None:
     """One line that counts the words that lose something, with the most frequent; None: there are none.
 
     source: what the user calls the utterances, such as "--train_subset dev.jsonl".
+    is_spelled_out: whether numbers were.
     """
     words = Counter(word for utterance in utterances for word in utterance.lost_words)
     if not words:
         return None
     num_transcripts = sum(bool(utterance.lost_words) for utterance in utterances)
     examples = ", ".join(repr(word) for word, _ in words.most_common(_NUM_EXAMPLES))
+    advice = (
+        "write them as they are said" if is_spelled_out else "add --normalize (English), or write them as they are said"
+    )
     return (
         f"{source}: {words.total()} words in {num_transcripts} of {len(utterances)} transcripts lose digits, symbols "
-        f"or letters beyond A-Z, such as {examples}; add --normalize (English), or write them as they are said"
+        f"or letters beyond A-Z, such as {examples}; {advice}"
     )
 
 

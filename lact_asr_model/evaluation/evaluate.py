@@ -76,7 +76,7 @@ def _parser() -> argparse.ArgumentParser:
     data.add_argument(
         "--subset",
         required=True,
-        help="LibriSpeech subset such as test-clean, .jsonl manifest or Common Voice .tsv; several joined by +",
+        help="LibriSpeech subset such as test-clean, or manifest: .jsonl, .json, .csv, .tsv; several joined by +",
     )
     data.add_argument(
         "--extra_subsets",
@@ -85,6 +85,9 @@ def _parser() -> argparse.ArgumentParser:
     )
     data.add_argument(
         "--max_utterances", type=int, metavar="N", help="only N utterances, spread evenly over each subset"
+    )
+    data.add_argument(
+        "--normalize", action="store_true", help="spell numbers and symbols of the references out, in English"
     )
     data.add_argument("--noise_dir", metavar="DIR", help="recordings for the condition noise")
     data.add_argument("--impulse_response_dir", metavar="DIR", help="rooms for the condition room (default: synthetic)")
@@ -159,6 +162,7 @@ def _run(arguments: argparse.Namespace) -> None:
         arguments.extra_subsets,
         data_dir=arguments.data_dir,
         max_utterances=arguments.max_utterances,
+        normalize=arguments.normalize,
     )
     if arguments.plots:
         from lact_asr_model.evaluation.plots import load_figure_class
@@ -182,6 +186,7 @@ def _compare(
         "checkpoint": arguments.checkpoint or "bundled model",
         "weights_sha256": weights_digest(model),
         "subset": arguments.subset,
+        "normalize": arguments.normalize or None,  # records from before there was the option have none
         "seed": arguments.seed,
         "batch_size": arguments.batch_size,
         "noise_dir": arguments.noise_dir,

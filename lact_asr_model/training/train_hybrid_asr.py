@@ -510,7 +510,9 @@ class Trainer:
         for option in ("train_subset", "val_subset", "test_subset"):
             source = getattr(arguments, option)
             found.append([] if source is None else self.check.read(f"--{option}", source, arguments.data_dir))
-            self.notes += filter(None, [describe_lost_words(found[-1], f"--{option} {source}")])
+            self.notes += filter(
+                None, [describe_lost_words(found[-1], f"--{option} {source}", is_spelled_out=arguments.normalize)]
+            )
         self.notes += self.check.describe()
         train, val, test = found
         return train, val, test
