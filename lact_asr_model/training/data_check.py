@@ -82,8 +82,8 @@ class DataCheck:
         if share > self._max_bad_share or not utterances:
             raise UserError(
                 f"{option} {source}: {len(bad_items)} of {len(utterances) + len(bad_items)} items are bad, such as "
-                f"{bad_items[0].reason} ({self._report_path} lists them); correct them, or raise --max_bad_share "
-                f"{self._max_bad_share:g}"
+                f"{bad_items[0].reason} ({self._report_path} lists them); correct them"
+                + (f", or raise --max_bad_share {self._max_bad_share:g}" if utterances else "")
             )
         return utterances
 
