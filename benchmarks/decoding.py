@@ -22,7 +22,6 @@ from typing import Any
 import numpy as np
 import torch
 
-from lact_asr_model.audio import load_audio
 from lact_asr_model.commands.options import (
     add_decoding_options,
     add_model_options,
@@ -30,6 +29,7 @@ from lact_asr_model.commands.options import (
     make_decoding_options,
 )
 from lact_asr_model.data.sources import read_utterances
+from lact_asr_model.data.utterance import load_samples
 from lact_asr_model.decoding.beam_search import BeamSearchDecoder
 from lact_asr_model.decoding.factory import make_decoder
 from lact_asr_model.decoding.hypothesis import Hypothesis
@@ -86,7 +86,7 @@ def _benchmark(arguments: argparse.Namespace) -> None:
     model = load_model(arguments)
     vocabulary = model.vocabulary
 
-    recordings = [load_audio(utterance.audio_path) for utterance in utterances]
+    recordings = [load_samples(utterance) for utterance in utterances]
     start_seconds = time.perf_counter()
     emissions = compute_emissions(model, recordings)
     acoustic_seconds = time.perf_counter() - start_seconds

@@ -13,6 +13,7 @@ from lact_asr_model.errors import UserError
 
 MOONSHINE = "moonshine"
 NEWTON_SCHULZ_SCHEDULES = ("muon", "polar_express")
+_SAMPLING_RATE = 16000  # of all that is read
 
 Count = TypeVar("Count")  # int or integer tensor
 
@@ -65,7 +66,7 @@ class HybridASRConfig(PretrainedConfig):
     pad_token_id: int = 0
     bos_token_id: int | None = None
     eos_token_id: int | None = None
-    sampling_rate: int = 16000
+    sampling_rate: int = _SAMPLING_RATE
 
     use_wav2vec2_encoder: bool = True
     encoder_type: str = "wav2vec2"
@@ -207,6 +208,8 @@ class HybridASRConfig(PretrainedConfig):
         for name in _POSITIVE:
             if getattr(self, name) <= 0:
                 self._reject(name, "a number above 0")
+        if self.sampling_rate != _SAMPLING_RATE:
+            self._reject("sampling_rate", f"{_SAMPLING_RATE} Hz, to which every recording is resampled")
         for name in _PROBABILITIES:
             if not 0 <= getattr(self, name) < 1:
                 self._reject(name, "in [0, 1)")

@@ -37,3 +37,8 @@ def print_note(note: str) -> None:
 def print_error(error: UserError) -> None:
     """One line on stderr."""
     print(f"error: {' '.join(str(error).split())}", file=sys.stderr, flush=True)
+
+
+def print_warning(message: str) -> None:
+    """One line on stderr."""
+    print(f"warning: {' '.join(message.split())}", file=sys.stderr, flush=True)

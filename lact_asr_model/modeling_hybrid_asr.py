@@ -194,9 +194,12 @@ class HybridASRForCTC(PreTrainedModel):
         """
         features, frame_mask = self.encode(input_values, attention_mask, weights)
         span_mask = self._sample_training_spans(frame_mask) if self.training else None
-        states = [self.start_stack(features, span_mask)]
-        states += self.run_blocks(states[0], frame_mask, weights)
-        hidden = self.final_norm(states[-1])
+        states: dict[int, Tensor] = {}
+        start = hidden = self.start_stack(features, span_mask)
+        for num_blocks, hidden in enumerate(self.run_blocks(start, frame_mask, weights), start=1):
+            if num_blocks in self.config.intermediate_ctc_layers:
+                states[num_blocks] = hidden
+        hidden = self.final_norm(hidden)
         logits = self.classify(hidden, frame_mask)
 
         loss = ctc_loss = intermediate_ctc_loss = masked_prediction_loss = None

@@ -1,5 +1,6 @@
-"""Alphabet of the recogniser: text normalisation, vocabulary, tokenizer."""
+"""Text files, and the alphabet of the recogniser: text normalisation, vocabulary, tokenizer."""
 
+import codecs
 import json
 import re
 import tempfile
@@ -8,7 +9,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from lact_asr_model.errors import UserError
+from lact_asr_model.errors import UserError, print_warning
 
 if TYPE_CHECKING:
     from transformers import Wav2Vec2Processor
@@ -22,15 +23,70 @@ _LETTERS_WITHOUT_DECOMPOSITION = str.maketrans(
 )
 
 
+_BYTE_ORDER_MARKS = {  # the longer ones first: that of UTF-32 begins as that of UTF-16
+    codecs.BOM_UTF8: "utf-8-sig",
+    codecs.BOM_UTF32_LE: "utf-32",
+    codecs.BOM_UTF32_BE: "utf-32",
+    codecs.BOM_UTF16_LE: "utf-16",
+    codecs.BOM_UTF16_BE: "utf-16",
+}
+_SPOKEN_SYMBOLS = "%&@#"
+
+
+def read_text_file(path: Path) -> str:
+    """The text of a file in UTF-8, or in UTF-16 or UTF-32 with a byte order mark; else of Windows (cp1252).
+
+    The last is a guess, about which one line on stderr warns. Ends of lines become line feeds.
+
+    Raises:
+        UserError: the file cannot be read, or holds no text.
+    """
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise UserError(f"{path}: {error.strerror}; check the path") from None
+    encoding = next((name for mark, name in _BYTE_ORDER_MARKS.items() if content.startswith(mark)), "utf-8")
+    try:
+        try:
+            text = content.decode(encoding)
+        except UnicodeDecodeError:
+            if encoding != "utf-8":
+                raise
+            text = content.decode("cp1252")
+            print_warning(f"{path}: is not UTF-8, so it is read as Windows text (cp1252); save it as UTF-8")
+    except UnicodeDecodeError:
+        raise UserError(f"{path}: is not text in UTF-8, UTF-16 or cp1252; save it as UTF-8") from None
+    if "\0" in text:
+        raise UserError(f"{path}: is not text, or has no byte order mark; save it as UTF-8")
+    return text.replace("\r\n", "\n").replace("\r", "\n")
+
+
 def normalize_text(text: str) -> str:
     """Upper-case `text` that holds only A-Z, apostrophes inside or beside letters, and single spaces.
 
     Accents are folded (É to E); every other character, hyphens and digits included, separates words.
     """
-    decomposed = unicodedata.normalize("NFKD", text).upper().translate(_LETTERS_WITHOUT_DECOMPOSITION)
-    letters = "".join(character for character in decomposed if not unicodedata.combining(character))
-    words = re.sub(r"[^A-Z']|''+", " ", letters).split()
+    words = re.sub(r"[^A-Z']|''+", " ", _fold(text)).split()
     return " ".join(word for word in words if word != "'")
+
+
+def lost_words(text: str) -> list[str]:
+    """The words of `text`, as written, of which `normalize_text` leaves out a digit, a letter or a spoken symbol."""
+    return [word for word in text.split() if any(map(_is_lost, _fold(word)))]
+
+
+def _fold(text: str) -> str:
+    """Upper case without accents."""
+    decomposed = unicodedata.normalize("NFKD", text).upper().translate(_LETTERS_WITHOUT_DECOMPOSITION)
+    return "".join(character for character in decomposed if not unicodedata.combining(character))
+
+
+def _is_lost(character: str) -> bool:
+    if "A" <= character <= "Z":
+        return False
+    category = unicodedata.category(character)
+    is_modifier = category in ("Lm", "Sk")
+    return character in _SPOKEN_SYMBOLS or (category[0] in "NLS" and not is_modifier)
 
 
 def build_vocabulary(transcripts: Iterable[str]) -> dict[str, int]:

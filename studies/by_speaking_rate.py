@@ -49,14 +49,18 @@ def print_table(arguments: argparse.Namespace) -> None:
 
 
 def read_records(folder: Path, condition: str) -> list[dict[str, Any]]:
-    """The records of a finished evaluation under one condition."""
+    """The records of a finished evaluation under one condition, each recognition once.
+
+    A stream that was stopped and resumed is recognised anew from its beginning, and its last records count.
+    """
     if not (folder / "results.json").is_file():
         raise UserError(f"{folder}: holds no finished evaluation; give the --output_dir of a `lact-asr evaluate`")
     lines = (folder / "utterances.jsonl").read_text().splitlines()
-    records = [record for line in lines if (record := json.loads(line))["condition"] == condition]
+    of_condition = (record for line in lines if (record := json.loads(line))["condition"] == condition)
+    records = {(record["method"], record["id"]): record for record in of_condition}
     if not records:
         raise UserError(f"{folder}: has nothing under the condition {condition!r}; give another --condition")
-    return records
+    return list(records.values())
 
 
 if __name__ == "__main__":

@@ -20,10 +20,10 @@ from tqdm.auto import tqdm
 from lact_asr_model.acoustic_models.hybrid import HybridAcousticModel
 from lact_asr_model.adaptation.options import LOSS_TYPES
 from lact_asr_model.adaptation.procedure import self_supervised_losses
-from lact_asr_model.audio import load_audio
 from lact_asr_model.checkpoint_io import load_checkpoint
 from lact_asr_model.data.conditions import parse_conditions
 from lact_asr_model.data.sources import read_utterances
+from lact_asr_model.data.utterance import load_samples
 from lact_asr_model.evaluation.comparison import corrupt
 from lact_asr_model.modeling_hybrid_asr import HybridASRForCTC
 from lact_asr_model.ops.newton_schulz import newton_schulz
@@ -71,7 +71,7 @@ def main() -> None:
 
     cosines: dict[tuple[str, str, str], list[float]] = defaultdict(list)
     for condition, utterance in tqdm([(c, u) for c in conditions for u in utterances], disable=None):
-        samples = corrupt(load_audio(utterance.audio_path), condition, utterance.id, seed=0)
+        samples = corrupt(load_samples(utterance), condition, utterance.id, seed=0)
         inputs = acoustic_model.prepare([samples])
         labels = torch.tensor([processor.tokenizer(utterance.text).input_ids])
         ctc = gradients(model(**inputs, labels=labels).loss, layers)

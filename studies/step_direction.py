@@ -17,8 +17,8 @@ from torch import Tensor
 
 from lact_asr_model.acoustic_models.loading import load
 from lact_asr_model.adaptation.options import AdaptationOptions
-from lact_asr_model.audio import load_audio
 from lact_asr_model.data.conditions import parse_conditions
+from lact_asr_model.data.utterance import load_samples
 from lact_asr_model.evaluation.comparison import corrupt
 from lact_asr_model.evaluation.tasks import make_tasks
 from lact_asr_model.metrics import ErrorCounts, character_errors, word_errors
@@ -68,7 +68,7 @@ def main() -> None:
         conditions, arguments.subset, data_dir=arguments.data_dir, max_utterances=arguments.max_utterances
     )
     recordings = {
-        task.name: [corrupt(load_audio(each.audio_path), task.condition, each.id, seed=0) for each in task.utterances]
+        task.name: [corrupt(load_samples(each), task.condition, each.id, seed=0) for each in task.utterances]
         for task in tasks
     }
     references = [utterance.text or "" for utterance in tasks[0].utterances]

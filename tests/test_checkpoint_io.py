@@ -96,6 +96,23 @@ def test_a_single_file_comes_back_as_it_was(tmp_path: Path, model: HybridASRForC
     assert processor.tokenizer.get_vocab() == VOCABULARY
 
 
+def test_intermediate_heads_are_kept_in_every_kind_of_checkpoint(
+    tmp_path: Path, tiny_config: HybridASRConfig, processor: Wav2Vec2Processor
+) -> None:
+    fields = {**tiny_config.to_dict(), "vocab_size": len(VOCABULARY), "num_hidden_layers": 3}
+    model = HybridASRForCTC(HybridASRConfig(**{**fields, "intermediate_ctc_layers": [1, 2]}))
+    save_pretrained_folder(tmp_path / "folder", model, processor)
+    save_pretrained_folder(tmp_path / "compact", model, processor, compact=True)
+    save_best_model(tmp_path / "best_model.pt", model, VOCABULARY)
+    for name in ("folder", "compact", "best_model.pt"):
+        loaded, _ = load_checkpoint(tmp_path / name)
+        assert list(loaded.config.intermediate_ctc_layers) == [1, 2]
+        assert list(loaded.intermediate_heads) == ["1", "2"]
+        for tensor_name, tensor in model.intermediate_heads.state_dict().items():
+            expected = tensor.half().float() if name == "compact" else tensor
+            assert torch.equal(loaded.intermediate_heads.state_dict()[tensor_name], expected), (name, tensor_name)
+
+
 def test_saving_again_replaces_the_whole_folder(
     folder: Path, model: HybridASRForCTC, processor: Wav2Vec2Processor
 ) -> None:

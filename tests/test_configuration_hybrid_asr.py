@@ -25,7 +25,7 @@ POSITIVE_NUMBERS = (
 )
 PROBABILITIES = (
     *("hidden_dropout", "attention_dropout", "feat_proj_dropout", "layerdrop", "mask_prob", "ttt_mask_prob"),
-    "ttt_unadapted_share",
+    *("intermediate_ctc_weight", "ttt_unadapted_share"),
 )
 NOT_NEGATIVE_NUMBERS = (
     *(
@@ -51,6 +51,7 @@ CHOICES = {
 CONV_LISTS = ("conv_dim", "conv_kernel", "conv_stride")
 LAYER_LISTS = {"ttt_layers": 16, "ttt_conv_layers": 7}  # how many the default configuration has
 NO_LAYERS = ("", " ", ",", "3,", "first", "-1", "3-", "3-1", "1.5", "0-2-4", "ALL", None, 3, [0, 1])
+NO_RISING_BLOCKS = (None, 3, "3", [0], [16], [-1], [2, 1], [1, 1], [1.0], ["1"], [True], [1, None])
 FREE = ("wav2vec2_model_name", "bos_token_id", "eos_token_id")
 
 INVALID: list[tuple[str, Any]] = [
@@ -64,7 +65,9 @@ INVALID: list[tuple[str, Any]] = [
     *((name, value) for name in CONV_LISTS for value in (None, 4, [4] * 6, [4] * 8, [4.0] * 7, [0] * 7, ["a"] * 7)),
     *((name, value) for name in LAYER_LISTS for value in NO_LAYERS),
     *((name, value) for name, count in LAYER_LISTS.items() for value in (f"{count}", f"0-{count}", f"1,{count + 5}")),
+    *(("intermediate_ctc_layers", value) for value in NO_RISING_BLOCKS),
     ("conv_stride", [5, 2, 2, 2, 2, 2, 1]),
+    *(("sampling_rate", value) for value in (8000, 44100, 15999)),
     ("num_attn_heads", 7),
     ("partial_rotary_factor", 0.02),  # not one pair of the 96 dimensions of a head
     ("partial_rotary_factor", 1.1),
@@ -101,6 +104,14 @@ def test_boundaries_are_accepted() -> None:
     assert HybridASRConfig(partial_rotary_factor=0.03).rotary_size == 2
     assert HybridASRConfig(partial_rotary_factor=1).rotary_size == 96
     HybridASRConfig(num_attn_heads=12, num_lact_heads=1, wav2vec2_model_name=None)
+    HybridASRConfig(intermediate_ctc_layers=[1, 7, 15])
+
+
+def test_intermediate_heads_are_those_of_the_models_own_depth() -> None:
+    assert HybridASRConfig().intermediate_ctc_layers == ()
+    assert HybridASRConfig(num_hidden_layers=20, intermediate_ctc_layers=[19]).intermediate_ctc_layers == [19]
+    with pytest.raises(UserError, match=r"intermediate_ctc_layers is \[3\].*blocks from 1 to 2\b"):
+        HybridASRConfig(num_hidden_layers=3, intermediate_ctc_layers=[3])
 
 
 def test_chosen_layers_are_those_of_the_models_own_depth() -> None:
@@ -219,7 +230,8 @@ class TestMoonshineStem:
 
 
 def test_save_and_load_round_trip(tmp_path: Path) -> None:
-    config = HybridASRConfig(hidden_size=32, num_attn_heads=2, num_lact_heads=2, conv_dim=[16] * 7, window_size=9)
+    sizes = {"hidden_size": 32, "num_attn_heads": 2, "num_lact_heads": 2, "conv_dim": [16] * 7, "window_size": 9}
+    config = HybridASRConfig(**sizes, intermediate_ctc_layers=[2, 5])
     config.save_pretrained(tmp_path)
     loaded = HybridASRConfig.from_pretrained(tmp_path)
     for name in set(HybridASRConfig.own_fields()) - set(CONV_LISTS):

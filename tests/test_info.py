@@ -30,6 +30,17 @@ def test_people_get_one_fact_a_line(capsys: pytest.CaptureFixture[str]) -> None:
     lines = capsys.readouterr().out.splitlines()
     assert lines[0].split() == ["frames_per_10_seconds", "799"]
     assert ["fast_weights", "56,623,104"] in [line.split() for line in lines]
+    assert ["intermediate_ctc_heads_after_layers", "none"] in [line.split() for line in lines]
+
+
+def test_intermediate_heads_are_named_by_their_blocks(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    fields = json.loads((CONFIGS / "tiny_asr_config.json").read_text())
+    (tmp_path / "config.json").write_text(
+        json.dumps({**fields, "num_hidden_layers": 5, "intermediate_ctc_layers": [1, 3]})
+    )
+    info.main(["--config", str(tmp_path / "config.json")])
+    (line,) = [line for line in capsys.readouterr().out.splitlines() if line.startswith("intermediate_ctc")]
+    assert line.split(maxsplit=1)[1] == "1, 3"
 
 
 def test_a_checkpoint(tiny_model: HybridASRForCTC, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -7,7 +7,7 @@ and large (tolerance 1e-9), where nothing can hide in small numbers.
 import copy
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import pytest
@@ -251,14 +251,18 @@ class TestLosses:
         fields = {**NO_RANDOMNESS, "mask_prob": 0.3, "mask_span_frames": 3, "masked_prediction_weight": 0.7}
         model = model_with(tiny_config, **fields).train()
         seen: dict[str, Tensor] = {}
-        run_stack = model.run_stack
+        classify, masked_prediction_loss = model.classify, model.masked_prediction_loss
 
-        def recording(features: Tensor, frame_mask: Tensor, span_mask: Tensor, *rest: Any, **named: Any) -> Tensor:
-            hidden = run_stack(features, frame_mask, span_mask, *rest, **named)
-            seen.update(features=features, frame_mask=frame_mask, span_mask=span_mask, hidden=hidden)
-            return hidden
+        def recording_classify(hidden: Tensor, frame_mask: Tensor) -> Tensor:
+            seen.update(classified=hidden, frame_mask=frame_mask)
+            return classify(hidden, frame_mask)
 
-        monkeypatch.setattr(model, "run_stack", recording)
+        def recording_loss(hidden: Tensor, features: Tensor, span_mask: Tensor) -> Tensor:
+            seen.update(hidden=hidden, features=features, span_mask=span_mask)
+            return masked_prediction_loss(hidden, features, span_mask)
+
+        monkeypatch.setattr(model, "classify", recording_classify)
+        monkeypatch.setattr(model, "masked_prediction_loss", recording_loss)
         output = model(*padded_batch(LENGTHS, torch.float32), self.LABELS)
         span_mask, per_utterance = seen["span_mask"], []
         assert span_mask.any(-1).all()
@@ -271,7 +275,11 @@ class TestLosses:
             prediction = model.masked_prediction_head(seen["hidden"][row][span_mask[row]])
             per_utterance.append((prediction - target).square().mean())
         expected = torch.stack(per_utterance)
-        measured = model.masked_prediction_loss(seen["hidden"], seen["features"], span_mask)
+        assert seen["hidden"] is seen["classified"]  # both losses come from one pass
+        assert torch.equal(
+            seen["hidden"], model.run_stack(seen["features"], seen["frame_mask"], span_mask)
+        )  # which saw no masked frame
+        measured = masked_prediction_loss(seen["hidden"], seen["features"], span_mask)
         assert (measured - expected).abs().max() < 1e-5
         assert output.masked_prediction_loss.item() == pytest.approx(expected.mean().item(), rel=1e-5)
         assert output.loss.item() == pytest.approx(
@@ -303,6 +311,112 @@ class TestLosses:
         hidden = lively_model.run_stack(features, frame_mask, span_mask)
         assert torch.equal(hidden, lively_model.run_stack(changed, frame_mask, span_mask))
         assert not torch.equal(hidden, lively_model.run_stack(features, frame_mask))
+
+
+class TestIntermediateCTC:
+    """CTC heads after blocks 1 and 3 of 4."""
+
+    FIELDS: ClassVar[dict[str, Any]] = {
+        "num_hidden_layers": 4, "intermediate_ctc_layers": [1, 3], "intermediate_ctc_weight": 0.2
+    }  # fmt: skip
+
+    @pytest.fixture
+    def model(self, tiny_config: HybridASRConfig) -> HybridASRForCTC:
+        return model_with(tiny_config, **self.FIELDS)
+
+    def test_without_such_layers_the_model_is_the_one_of_before(self, tiny_model: HybridASRForCTC) -> None:
+        assert not [name for name in tiny_model.state_dict() if "intermediate" in name]
+        output = tiny_model(*padded_batch(LENGTHS, torch.float32), TestLosses.LABELS)
+        assert output.intermediate_ctc_loss is None
+        assert output.loss is output.ctc_loss
+
+    @torch.no_grad()
+    def test_the_heads_leave_the_logits_alone(self, model: HybridASRForCTC, tiny_config: HybridASRConfig) -> None:
+        plain = model_with(tiny_config, num_hidden_layers=4)
+        weights = {name: tensor for name, tensor in model.state_dict().items() if "intermediate" not in name}
+        plain.load_state_dict(weights)
+        batch = padded_batch(LENGTHS, torch.float32)
+        assert torch.equal(model(*batch).logits, plain(*batch).logits)
+
+    def test_the_loss_lies_between_the_last_heads_and_the_mean_of_the_others(self, model: HybridASRForCTC) -> None:
+        batch = padded_batch(LENGTHS, torch.float32)
+        output = model(*batch, TestLosses.LABELS)
+        features, frame_mask = model.encode(*batch)
+        losses = []
+        for block in (1, 3):
+            hidden = model.run_stack(features, frame_mask, num_blocks=block)
+            logits = model.classify_at(hidden, frame_mask, block)
+            losses.append(model.ctc_loss(logits, frame_mask, TestLosses.LABELS).item())
+        assert abs(losses[0] - losses[1]) > 1e-3
+        assert output.intermediate_ctc_loss.item() == pytest.approx(sum(losses) / 2, rel=1e-6)
+        expected = 0.8 * output.ctc_loss.item() + 0.2 * sum(losses) / 2
+        assert abs(expected - output.ctc_loss.item()) > 1e-3
+        assert output.loss.item() == pytest.approx(expected, rel=1e-6)
+
+    def test_training_adds_masked_prediction_to_that(self, model: HybridASRForCTC) -> None:
+        output = model.train()(*padded_batch(LENGTHS, torch.float32), TestLosses.LABELS)
+        ctc = 0.8 * output.ctc_loss.item() + 0.2 * output.intermediate_ctc_loss.item()
+        weighted = model.config.masked_prediction_weight * output.masked_prediction_loss.item()
+        assert output.loss.item() == pytest.approx(ctc + weighted, rel=1e-6)
+
+    @torch.no_grad()
+    def test_so_many_blocks_are_the_first_ones_run_by_hand(self, tiny_config: HybridASRConfig) -> None:
+        model = enliven(model_with(tiny_config, **self.FIELDS))
+        features, frame_mask = model.encode(*padded_batch(LENGTHS, torch.float64))
+        expected = features
+        for num_blocks in range(4):
+            assert torch.equal(model.run_stack(features, frame_mask, num_blocks=num_blocks), expected)
+            if num_blocks in (1, 3):
+                head = model.intermediate_heads[str(num_blocks)]
+                by_hand = F.linear(
+                    F.layer_norm(expected, (32,), head.norm.weight, head.norm.bias, model.config.layer_norm_eps),
+                    head.output.weight,
+                    head.output.bias,
+                )
+                logits = model.classify_at(expected, frame_mask, num_blocks)
+                assert (logits - by_hand)[frame_mask].abs().max() < 1e-12
+                assert (logits[~frame_mask].argmax(-1) == model.config.pad_token_id).all()
+            expected = model.layers[num_blocks](expected, frame_mask)
+        assert torch.equal(model.run_stack(features, frame_mask), model.final_norm(expected))
+        assert torch.equal(model.run_stack(features, frame_mask, num_blocks=4), expected)
+
+    @torch.no_grad()
+    def test_later_blocks_are_not_run(self, model: HybridASRForCTC) -> None:
+        ran = []
+        for number, layer in enumerate(model.layers, start=1):
+            layer.register_forward_hook(lambda *_, number=number: ran.append(number))
+        features, frame_mask = model.encode(utterance(4000)[None])
+        model.run_stack(features, frame_mask, num_blocks=1)
+        assert ran == [1]
+
+    def test_a_block_without_a_head_is_an_error(self, model: HybridASRForCTC) -> None:
+        with pytest.raises(KeyError, match="2"):
+            model.classify_at(torch.zeros(1, 3, 32), None, 2)
+
+    @torch.no_grad()
+    def test_padding_and_neighbours_do_not_change_a_heads_logits(self, tiny_config: HybridASRConfig) -> None:
+        model = enliven(model_with(tiny_config, **self.FIELDS))
+
+        def logits_at(block: int, *batch: Tensor) -> Tensor:
+            features, frame_mask = model.encode(*batch)
+            return model.classify_at(model.run_stack(features, frame_mask, num_blocks=block), frame_mask, block)
+
+        for block in (1, 3):
+            together = logits_at(block, *padded_batch(LENGTHS, torch.float64, garbage=10.0))
+            for row, length in enumerate(LENGTHS):
+                (alone,) = logits_at(block, utterance(length, seed=length, dtype=torch.float64)[None])
+                assert alone.std() > 0.5
+                assert (together[row, : len(alone)] - alone).abs().max() < 1e-9
+
+    def test_their_own_weights_learn_and_gradients_end_at_their_block(self, model: HybridASRForCTC) -> None:
+        features, frame_mask = model.encode(*padded_batch(LENGTHS, torch.float32))
+        hidden = model.run_stack(features, frame_mask, num_blocks=1)
+        model.ctc_loss(model.classify_at(hidden, frame_mask, 1), frame_mask, TestLosses.LABELS).backward()
+        reached = {name for name, parameter in model.named_parameters() if parameter.grad is not None}
+        assert {"intermediate_heads.1.norm.weight", "intermediate_heads.1.output.bias"} <= reached
+        assert any(name.startswith("layers.0.") for name in reached)
+        elsewhere = ("layers.1.", "layers.3.", "lm_head.", "final_norm.", "intermediate_heads.3.")
+        assert not [name for name in reached if name.startswith(elsewhere)]
 
 
 class TestTrainingMode:
@@ -347,8 +461,9 @@ class TestTrainingMode:
         for plain, recomputed in zip(*gradients, strict=True):
             assert torch.equal(plain, recomputed)
 
-    def test_every_parameter_learns(self, tiny_config: HybridASRConfig) -> None:
-        model = model_with(tiny_config, layerdrop=0.0).train()
+    @pytest.mark.parametrize("blocks", [[], [1]])
+    def test_every_parameter_learns(self, tiny_config: HybridASRConfig, blocks: list[int]) -> None:
+        model = model_with(tiny_config, layerdrop=0.0, intermediate_ctc_layers=blocks).train()
         model(*padded_batch(LENGTHS, torch.float32), TestLosses.LABELS).loss.backward()
         for name, parameter in model.named_parameters():
             if name in STEP_SCALES:
@@ -617,14 +732,23 @@ class TestSaving:
             assert torch.equal(loaded(*batch).logits, tiny_model(*batch).logits)
 
     @pytest.mark.parametrize(
-        "fields", [{"use_wav2vec2_encoder": False}, {"feat_extract_norm": "layer", "conv_bias": True}]
+        "fields",
+        [
+            {"use_wav2vec2_encoder": False},
+            {"feat_extract_norm": "layer", "conv_bias": True},
+            {"intermediate_ctc_layers": [1]},
+        ],
     )
     @torch.no_grad()
     def test_round_trip_of_variants(self, tiny_config: HybridASRConfig, fields: dict[str, Any], tmp_path: Path) -> None:
         model = model_with(tiny_config, **fields)
         model.save_pretrained(tmp_path)
         batch = padded_batch(LENGTHS, torch.float32)
-        assert torch.equal(HybridASRForCTC.from_pretrained(tmp_path)(*batch).logits, model(*batch).logits)
+        loaded = HybridASRForCTC.from_pretrained(tmp_path)
+        assert torch.equal(loaded(*batch).logits, model(*batch).logits)
+        state = loaded.state_dict()
+        assert state.keys() == model.state_dict().keys()
+        assert all(torch.equal(state[name], tensor) for name, tensor in model.state_dict().items())
 
     def test_registered_with_the_auto_classes(self, tiny_model: HybridASRForCTC, tmp_path: Path) -> None:
         tiny_model.save_pretrained(tmp_path)

@@ -8,7 +8,7 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 REPOSITORY = Path(__file__).parents[1]
-INSTALLED_EXTRAS = ("dev", "augment", "track", "lm")
+INSTALLED_EXTRAS = ("dev", "augment", "track", "lm", "normalize")
 
 
 def pins() -> dict[str, str]:

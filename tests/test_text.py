@@ -11,7 +11,15 @@ from hypothesis import strategies as st
 from transformers import Wav2Vec2Processor
 
 from lact_asr_model.errors import UserError
-from lact_asr_model.text import BLANK, UNKNOWN, WORD_SEPARATOR, build_vocabulary, make_processor, normalize_text
+from lact_asr_model.text import (
+    BLANK,
+    UNKNOWN,
+    WORD_SEPARATOR,
+    build_vocabulary,
+    lost_words,
+    make_processor,
+    normalize_text,
+)
 
 TRANSCRIPTS = ["DON'T ASK", "A SMALL BALLOON"]
 
@@ -32,6 +40,25 @@ TRANSCRIPTS = ["DON'T ASK", "A SMALL BALLOON"]
 )
 def test_normalisation(text: str, expected: str) -> None:
     assert normalize_text(text) == expected
+
+
+@pytest.mark.parametrize(
+    ("text", "lost"),
+    [
+        ("Mr. Quilter's well-known — \u201cmanner\u201d (2\u00a0nd/of: it!) … don’t `so´", ["(2"]),
+        ("Café Straße Łódź ﬁne ʼtis", []),
+        ("in 1984, 50% of R&D", ["1984,", "50%", "R&D"]),
+        ("5 € + ½ cup at 20°C #1 a@b", ["5", "€", "+", "½", "20°C", "#1", "a@b"]),
+        ("日本 und Москва", ["日本", "Москва"]),
+    ],
+)
+def test_words_that_lose_something_spoken(text: str, lost: list[str]) -> None:
+    assert lost_words(text) == lost
+
+
+@given(st.text(alphabet="aB'’- é.ß|ŉ,;:!?()\u201c"))
+def test_letters_and_punctuation_lose_nothing_spoken(text: str) -> None:
+    assert [word for word in lost_words(text) if "|" not in word] == []
 
 
 @given(st.text() | st.text(alphabet="aB'’- é.ß|ŉ"))

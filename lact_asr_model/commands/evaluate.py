@@ -64,7 +64,7 @@ def _parser() -> argparse.ArgumentParser:
     data.add_argument(
         "--subset",
         required=True,
-        help="LibriSpeech subset such as test-clean, .jsonl manifest or Common Voice .tsv; several joined by +",
+        help="LibriSpeech subset such as test-clean, or manifest: .jsonl, .json, .csv, .tsv; several joined by +",
     )
     data.add_argument(
         "--extra_subsets",
@@ -73,6 +73,9 @@ def _parser() -> argparse.ArgumentParser:
     )
     data.add_argument(
         "--max_utterances", type=int, metavar="N", help="only N utterances, spread evenly over each subset"
+    )
+    data.add_argument(
+        "--normalize", action="store_true", help="spell numbers and symbols of the references out, in English"
     )
     data.add_argument("--noise_dir", metavar="DIR", help="recordings for the condition noise")
     data.add_argument("--impulse_response_dir", metavar="DIR", help="rooms for the condition room (default: synthetic)")
@@ -135,6 +138,7 @@ def _run(arguments: argparse.Namespace) -> None:
         data_dir=arguments.data_dir,
         extra_subsets=arguments.extra_subsets,
         max_utterances=arguments.max_utterances,
+        normalize=arguments.normalize,
         conditions=arguments.conditions,
         noise_dir=arguments.noise_dir,
         impulse_response_dir=arguments.impulse_response_dir,

@@ -25,6 +25,7 @@ def model_facts(model: "HybridASRForCTC") -> dict[str, Any]:
         "receptive_field_milliseconds": config.receptive_field_samples / config.sampling_rate * MILLISECONDS,
         "sampling_rate_hz": config.sampling_rate,
         "layers": config.num_hidden_layers,
+        "intermediate_ctc_heads_after_layers": list(config.intermediate_ctc_layers),
         "hidden_size": config.hidden_size,
         "attention_heads": config.num_attn_heads,
         "attention_window_seconds": config.window_size * config.frame_seconds,
@@ -41,6 +42,8 @@ def format_facts(facts: dict[str, Any]) -> str:
 
 
 def _format_value(value: Any) -> str:
+    if isinstance(value, list):
+        return ", ".join(map(str, value)) or "none"
     if isinstance(value, float):
         return f"{value:,.4g}"
     return f"{value:,}" if isinstance(value, int) else str(value)

@@ -92,9 +92,12 @@ def _parser() -> argparse.ArgumentParser:
     inputs.add_argument("--data_dir", metavar="DIR", help="folder of a data set with references (give --subset too)")
     inputs.add_argument(
         "--subset",
-        help="LibriSpeech subset such as test-clean, .jsonl manifest or Common Voice .tsv; several joined by +",
+        help="LibriSpeech subset such as test-clean, or manifest: .jsonl, .json, .csv, .tsv; several joined by +",
     )
 
+    inputs.add_argument(
+        "--normalize", action="store_true", help="spell numbers and symbols of the references out, in English"
+    )
     output = parser.add_argument_group("output")
     output.add_argument("--format", choices=SUFFIXES, help="default: text (with --data_dir: jsonl)")
     output.add_argument("--output", metavar="FILE", type=Path, help="write the transcripts there, not to stdout")
@@ -245,16 +248,16 @@ def _transcribe_dataset(arguments: argparse.Namespace) -> int:
     """Transcribe a data set and print its error rates and speed; returns how many utterances failed."""
     from tqdm import tqdm
 
-    from lact_asr_model.data.sources import read_utterances
+    from lact_asr_model.data.sources import read_references
     from lact_asr_model.recognition.dataset_report import dataset_results, format_results
 
-    utterances = read_utterances(arguments.subset, arguments.data_dir)
+    utterances = read_references(arguments.subset, arguments.data_dir, normalize=arguments.normalize)
     transcriber = make_transcriber(arguments)
     # The longest first: little padding in a batch, and memory that is too small shows at once.
     order = list(range(len(utterances)))
     if not transcriber.is_stream:
         order.sort(key=lambda index: -utterances[index].duration_seconds)
-    results = transcriber.transcribe_files(utterances[index].audio_path for index in order)
+    results = transcriber.transcribe_utterances(utterances[index] for index in order)
     outcomes = dict(zip(order, tqdm(results, total=len(order), unit="utt", disable=None), strict=True))
 
     transcribed = []
@@ -273,7 +276,17 @@ def _transcribe_dataset(arguments: argparse.Namespace) -> int:
     settings = {
         name: getattr(arguments, name)
         for name in (
-            *("data_dir", "subset", "checkpoint", "beam_size", "lm", "lm_weight", "word_score", "beam_threshold"),
+            *(
+                "data_dir",
+                "subset",
+                "normalize",
+                "checkpoint",
+                "beam_size",
+                "lm",
+                "lm_weight",
+                "word_score",
+                "beam_threshold",
+            ),
             *("lexicon", "hotwords", "hotword_weight", "decoding_processes", "move_emission_to_cpu", "seed"),
         )
     }

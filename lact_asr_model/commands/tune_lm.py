@@ -16,7 +16,8 @@ from lact_asr_model.commands.options import (
     load_model,
     make_decoding_options,
 )
-from lact_asr_model.data.sources import read_utterances
+from lact_asr_model.data.sources import read_references
+from lact_asr_model.data.utterance import load_samples
 from lact_asr_model.decoding.factory import make_decoder
 from lact_asr_model.decoding.hypothesis import Hypothesis
 from lact_asr_model.decoding.options import NONE, DecodingOptions
@@ -50,6 +51,9 @@ def _parser() -> argparse.ArgumentParser:
     data.add_argument("--data_dir", metavar="DIR", help="folder of the LibriSpeech subsets or manifests")
     data.add_argument("--subset", required=True, help="development set, such as dev-clean; never a test set")
     data.add_argument("--max_utterances", type=int, metavar="N", help="only the first N utterances")
+    data.add_argument(
+        "--normalize", action="store_true", help="spell numbers and symbols of the references out, in English"
+    )
     search = parser.add_argument_group("search")
     search.add_argument(
         "--num_trials", type=int, default=30, metavar="N", help="weights to try; 0: only describe the language model"
@@ -106,7 +110,8 @@ def _run(arguments: argparse.Namespace) -> None:
         raise UserError("--beam_size 1: greedy decoding uses no language model; give 50")
     if arguments.lm == NONE:
         raise UserError("--lm none: there is nothing to tune; give a language model")
-    utterances = read_utterances(arguments.subset, arguments.data_dir)[: arguments.max_utterances]
+    utterances = read_references(arguments.subset, arguments.data_dir, normalize=arguments.normalize)
+    utterances = utterances[: arguments.max_utterances]
     for utterance in utterances:
         if utterance.text is None:
             raise UserError(f"utterance {utterance.id}: it has no transcript to compare with; leave it out")
@@ -127,10 +132,9 @@ def _run(arguments: argparse.Namespace) -> None:
 
     model = load_model(arguments)
 
-    from lact_asr_model.audio import load_audio
     from lact_asr_model.evaluation.emissions import compute_emissions
 
-    recordings = [load_audio(utterance.audio_path) for utterance in utterances]
+    recordings = [load_samples(utterance) for utterance in utterances]
     emissions = compute_emissions(model, recordings)
 
     def errors_of(weights: Weights) -> tuple[int, int]:

@@ -19,7 +19,7 @@ from lact_asr_model.decoding.confidence import Candidate, word_posteriors
 from lact_asr_model.decoding.greedy import is_special
 from lact_asr_model.decoding.hypothesis import Decoder, Hypothesis
 from lact_asr_model.decoding.language_model import LanguageModel, import_extra, silenced_stderr
-from lact_asr_model.decoding.lexicon import LexiconEntry, check_spellings
+from lact_asr_model.decoding.lexicon import LexiconEntry, without_odd_words
 from lact_asr_model.decoding.options import DecodingOptions
 from lact_asr_model.decoding.tuned_weights import Weights
 from lact_asr_model.errors import UserError
@@ -93,7 +93,7 @@ class LexiconDecoder(BeamSearchDecoder):
         language_model: None = every sequence is as likely as any other.
 
     Raises:
-        UserError: the lm extra is not installed, or a word has characters that are not in the vocabulary.
+        UserError: the lm extra is not installed, or no word is spelled with characters of the vocabulary.
     """
 
     def __init__(
@@ -107,7 +107,7 @@ class LexiconDecoder(BeamSearchDecoder):
         super().__init__(vocabulary, options, weights)
         flashlight = import_extra("flashlight.lib.text.decoder")
         dictionary = import_extra("flashlight.lib.text.dictionary")
-        check_spellings(lexicon, vocabulary)
+        lexicon = without_odd_words(lexicon, vocabulary)
         self._words = list(dict.fromkeys(entry.word for entry in lexicon))
         self._separator, blank = vocabulary.index(WORD_SEPARATOR), vocabulary.index(BLANK)
         if language_model is None:
@@ -196,7 +196,8 @@ class OpenVocabularyDecoder(BeamSearchDecoder):
         self._blank, self._separator = symbols.index(BLANK), symbols.index(WORD_SEPARATOR)
         labels = [{BLANK: "", WORD_SEPARATOR: " "}.get(symbol, symbol) for symbol in symbols]
         self._language_model = language_model
-        self._known_words = {entry.word for entry in language_model.lexicon or ()} if language_model else set()
+        known = without_odd_words(language_model.lexicon or (), vocabulary) if language_model else []
+        self._known_words = {entry.word for entry in known}
         if language_model is None and weights.word_score:
             raise UserError("word score: has no effect without a language model or a lexicon; leave it out")
         self._hotwords = [_checked_hotword(hotword, vocabulary) for hotword in options.hotwords]

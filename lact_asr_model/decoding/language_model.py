@@ -1,28 +1,32 @@
 """N-gram language models of KenLM: files, the words that they know, and their perplexity."""
 
+import codecs
 import hashlib
 import importlib
 import json
 import os
+import re
 import sys
-from collections.abc import Iterable, Iterator
+import tempfile
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from lact_asr_model.decoding.lexicon import LexiconEntry, read_lexicon
+from lact_asr_model.decoding.lexicon import LexiconEntry, is_lower_case, read_lexicon
 from lact_asr_model.decoding.options import BUNDLED
 from lact_asr_model.decoding.text_lines import COMPRESSED_SUFFIXES, read_lines
-from lact_asr_model.errors import UserError
+from lact_asr_model.errors import UserError, print_warning
 
 BUNDLED_LM_DIR = Path(__file__).parents[1] / "bundled_model_lm"
 BINARY_NAME = "lm.binary"
 LEXICON_NAME = "lexicon.txt.xz"
 DESCRIPTION_NAME = "lm.json"
 _BINARY_MAGIC = b"mmap lm http://kheafield.com/code"
+_LEAST_KNOWN_SHARE = 0.01  # of a lexicon: with less, it was made for another model
 
 
 @dataclass(frozen=True)
@@ -46,12 +50,17 @@ class Perplexity:
 class LanguageModel:
     """A KenLM file and its lexicon (None: not known).
 
+    original: the file that `path` is a copy of, made so that KenLM can read it, in the folder `scratch`, which goes
+    with this object; None = `path` itself.
+
     Raises:
         UserError: the lm extra is not installed, or KenLM cannot read the file.
     """
 
     path: Path
     lexicon: list[LexiconEntry] | None
+    original: Path | None = None
+    scratch: tempfile.TemporaryDirectory[str] | None = field(default=None, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         _ = self._model  # a damaged file is found here
@@ -63,7 +72,11 @@ class LanguageModel:
     @cached_property
     def sha256(self) -> str:
         """Of the file: which language model it is, wherever it lies."""
-        return _sha256(self.path)
+        return _sha256(self.original or self.path)
+
+    def knows(self, word: str) -> bool:
+        """Whether the model has a probability of its own for a word."""
+        return word in self._model
 
     def score(self, text: str) -> tuple[float, list[bool]]:
         """log10 P(text), from the start to the end of a sentence, and for every word whether the model knows it."""
@@ -100,18 +113,21 @@ class LanguageModel:
                 return kenlm.Model(str(self.path), config)
         except OSError as error:
             reason = " ".join(str(error).split())
-            raise UserError(f"language model {self.path}: KenLM cannot read it ({reason}); build it again") from None
+            name = self.original or self.path
+            raise UserError(f"language model {name}: KenLM cannot read it ({reason}); build it again") from None
 
 
 def load_language_model(name: str | Path, lexicon: list[LexiconEntry] | None = None) -> LanguageModel:
-    """Load "bundled", a folder of `lact-asr build-lm`, or a KenLM file, binary or ARPA.
+    """Load "bundled", a folder of `lact-asr build-lm`, or a KenLM file, binary or ARPA, plain or compressed.
+
+    An ARPA file in lower case is read in upper case, as the recogniser writes.
 
     Args:
         lexicon: the words that it knows; None = those of the folder or of the ARPA file.
 
     Raises:
-        UserError: the lm extra is not installed, nothing is there, the file is damaged, or it is a binary file alone,
-            which does not tell its words.
+        UserError: the lm extra is not installed, nothing is there, the file is damaged, it is a binary file alone,
+            which does not tell its words, or it knows almost none of the words of the lexicon.
     """
     import_extra("kenlm")
     if name == BUNDLED:
@@ -122,18 +138,9 @@ def load_language_model(name: str | Path, lexicon: list[LexiconEntry] | None = N
         path = Path(name)
         if not path.exists():
             raise UserError(f'language model {path}: no such file or folder; give another path, or "none"')
-    if path.suffix in COMPRESSED_SUFFIXES:
-        raise UserError(f"language model {path}: KenLM reads no compressed file; unpack it first")
-    if path.is_dir():
-        language_model = _load_folder(path, lexicon)
-    elif lexicon is None and _is_binary(path):
-        raise UserError(
-            f"language model {path}: a binary file does not tell its words; give --lexicon, or the folder of build-lm"
-        )
-    else:
-        language_model = LanguageModel(path, lexicon)
-    if language_model.lexicon is None:
-        return LanguageModel(path, [LexiconEntry(word, word) for word in _words_of_arpa(path)])
+    language_model = _load_folder(path, lexicon) if path.is_dir() else _load_file(path, lexicon)
+    if lexicon is not None:
+        _check_words_known(language_model, lexicon, path)
     return language_model
 
 
@@ -182,26 +189,87 @@ def _load_folder(folder: Path, lexicon: list[LexiconEntry] | None) -> LanguageMo
     return language_model
 
 
-def _is_binary(path: Path) -> bool:
+def _load_file(path: Path, lexicon: list[LexiconEntry] | None) -> LanguageModel:
+    if path.suffix in COMPRESSED_SUFFIXES:
+        begins_as = next(read_lines(path, errors="surrogateescape"), "").encode("utf-8", "surrogateescape")
+    else:
+        begins_as = _first_bytes(path)
+    if begins_as.startswith(_BINARY_MAGIC):
+        if path.suffix in COMPRESSED_SUFFIXES:
+            raise UserError(f"language model {path}: is a compressed binary file; unpack it first")
+        if lexicon is None:
+            raise UserError(
+                f"language model {path}: a binary file does not tell its words; give --lexicon, or the folder of "
+                "build-lm"
+            )
+        return LanguageModel(path, lexicon)
+    words = list(_words_of_arpa(path))
+    in_lower_case = is_lower_case(words)
+    if in_lower_case:
+        print_warning(f"language model {path}: is in lower case, and read in upper case, as the recogniser writes")
+        words = list(dict.fromkeys(word.upper() for word in words))
+    own_lexicon = [LexiconEntry(word, word) for word in words]
+    if not in_lower_case and path.suffix not in COMPRESSED_SUFFIXES and not begins_as.startswith(codecs.BOM_UTF8):
+        return LanguageModel(path, lexicon or own_lexicon)
+    scratch = tempfile.TemporaryDirectory(prefix="lact-asr-")
+    copy = Path(scratch.name) / "lm.arpa"
+    _copy_arpa(path, copy, in_upper_case=in_lower_case)
+    return LanguageModel(copy, lexicon or own_lexicon, original=path, scratch=scratch)
+
+
+def _first_bytes(path: Path) -> bytes:
     try:
         with path.open("rb") as file:
-            return file.read(len(_BINARY_MAGIC)) == _BINARY_MAGIC
+            return file.read(len(_BINARY_MAGIC))
     except OSError as error:
         raise UserError(f"language model {path}: cannot be read ({error.strerror}); check the path") from None
 
 
 def _words_of_arpa(path: Path) -> Iterator[str]:
-    """The unigrams of an ARPA file that are words."""
+    """The unigrams of an ARPA file that are words; bytes that are not UTF-8 are escaped."""
     is_unigram = False
-    for line in read_lines(path):
+    for line in read_lines(path, errors="surrogateescape"):
         if line.startswith("\\"):
             if is_unigram:
                 return
             is_unigram = line.strip() == "\\1-grams:"
-        elif is_unigram and line.strip():
-            word = line.split()[1]
-            if not (word.startswith("<") and word.endswith(">")):
-                yield word
+        elif is_unigram and len(fields := line.split()) > 1 and not _is_symbol(fields[1]):
+            yield fields[1]
+
+
+def _is_symbol(word: str) -> bool:
+    """Of the model itself, such as <s>."""
+    return word.startswith("<") and word.endswith(">")
+
+
+def _copy_arpa(path: Path, copy: Path, *, in_upper_case: bool) -> None:
+    """An ARPA file unpacked, without byte order mark, and with its words in upper case if asked for."""
+    order = 0  # of the n-grams of the section
+    try:
+        with copy.open("wb") as file:
+            for line in read_lines(path, errors="surrogateescape"):
+                if line.startswith("\\"):
+                    order = int(section[1]) if (section := re.match(r"\\(\d+)-grams:", line)) else 0
+                elif order and in_upper_case and line.strip():
+                    probability, *words = line.split()
+                    upper = [word if _is_symbol(word) else word.upper() for word in words[:order]]
+                    line = "\t".join([probability, " ".join(upper), *words[order:]])
+                file.write(line.encode("utf-8", "surrogateescape") + b"\n")
+    except OSError as error:
+        reason = f"cannot be copied to {copy.parent} ({error.strerror}); set TMPDIR to a folder with space"
+        raise UserError(f"language model {path}: {reason}") from None
+
+
+def _check_words_known(language_model: LanguageModel, lexicon: Sequence[LexiconEntry], path: Path) -> None:
+    known = [language_model.knows(entry.word) for entry in lexicon]
+    if sum(known) >= _LEAST_KNOWN_SHARE * len(known):
+        return
+    word = lexicon[known.index(False)].word
+    other_case = next((other for other in (word.lower(), word.capitalize()) if language_model.knows(other)), None)
+    reason = f", but {other_case}; it must be in upper case" if other_case else "; they do not belong together"
+    raise UserError(
+        f"language model {path}: knows {sum(known)} of the {len(known)} words of the lexicon, and not {word}{reason}"
+    )
 
 
 def _sha256(path: Path) -> str:

@@ -1,11 +1,11 @@
 """The words that a decoder may recognise, and how each is spelled."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 from lact_asr_model.decoding.text_lines import read_lines
-from lact_asr_model.errors import UserError
+from lact_asr_model.errors import UserError, print_warning
 from lact_asr_model.text import WORD_SEPARATOR
 
 
@@ -19,7 +19,8 @@ class LexiconEntry(NamedTuple):
 def read_lexicon(path: str | Path) -> list[LexiconEntry]:
     """Read a lexicon, plain or compressed: a word a line, or a word, a tab and its characters with spaces between.
 
-    A word separator at the end of a spelling is optional, as in the lexicons of flashlight.
+    A word separator at the end of a spelling is optional, as in the lexicons of flashlight. A lexicon in lower case is
+    read in upper case, as the recogniser writes.
 
     Raises:
         UserError: the file cannot be read, has no words, or a line is not of this form.
@@ -37,16 +38,32 @@ def read_lexicon(path: str | Path) -> list[LexiconEntry]:
         entries.append(LexiconEntry(word, "".join(symbols)))
     if not entries:
         raise UserError(f"lexicon {path}: has no words; give a file with a word a line")
+    if is_lower_case(entry.word for entry in entries):
+        return [LexiconEntry(entry.word.upper(), entry.spelling.upper()) for entry in entries]
     return entries
 
 
-def check_spellings(lexicon: Sequence[LexiconEntry], vocabulary: Sequence[str]) -> None:
-    """Raise UserError if a word is spelled with a character that is not in the recogniser's vocabulary."""
+def is_lower_case(words: Iterable[str]) -> bool:
+    """Whether most of the words have a letter in lower case."""
+    is_lower = [word != word.upper() for word in words]
+    return 2 * sum(is_lower) > len(is_lower)
+
+
+def without_odd_words(lexicon: Sequence[LexiconEntry], vocabulary: Sequence[str]) -> list[LexiconEntry]:
+    """The words that are spelled with characters of the recogniser's vocabulary; one line on stderr counts the others.
+
+    Raises:
+        UserError: there are only others.
+    """
     known = {symbol for symbol in vocabulary if len(symbol) == 1} - {WORD_SEPARATOR}
-    bad = [(entry.word, set(entry.spelling) - known) for entry in lexicon if not known.issuperset(entry.spelling)]
-    if bad:
-        word, unknown = bad[0]
-        raise UserError(
-            f"lexicon: {len(bad)} of {len(lexicon)} words have characters that the recogniser does not write, such as "
-            f"{word} with {' '.join(sorted(unknown))}; write it with {''.join(sorted(known))} or leave it out"
-        )
+    kept = [entry for entry in lexicon if known.issuperset(entry.spelling)]
+    if len(kept) == len(lexicon):
+        return kept
+    word, spelling = next(entry for entry in lexicon if not known.issuperset(entry.spelling))
+    unknown = " ".join(sorted(set(spelling) - known))
+    example = f"have characters that the recogniser does not write, such as {word} with {unknown}"
+    example = example.encode("utf-8", "backslashreplace").decode()
+    if not kept:
+        raise UserError(f"lexicon: all {len(lexicon)} words {example}; write them with {''.join(sorted(known))}")
+    print_warning(f"lexicon: {len(lexicon) - len(kept)} of {len(lexicon)} words {example}; they are left out")
+    return kept

@@ -13,10 +13,13 @@ _OPENERS: dict[str, Callable[..., Any]] = {".xz": lzma.open, ".gz": gzip.open, "
 COMPRESSED_SUFFIXES = tuple(_OPENERS)
 
 
-def read_lines(path: str | Path, report_progress: Callable[[int], None] | None = None) -> Iterator[str]:
-    """The lines of a UTF-8 file (.xz, .gz and .bz2 are decompressed), without their ends.
+def read_lines(
+    path: str | Path, report_progress: Callable[[int], None] | None = None, *, errors: str = "strict"
+) -> Iterator[str]:
+    """The lines of a UTF-8 file (.xz, .gz and .bz2 are decompressed), without their ends and byte order mark.
 
     report_progress gets the number of bytes of the file that were read so far, every 1000 lines and at the end.
+    errors: what becomes of bytes that are not UTF-8, as for `bytes.decode`.
 
     Raises:
         UserError: the file cannot be read, is damaged or is not UTF-8.
@@ -26,7 +29,8 @@ def read_lines(path: str | Path, report_progress: Callable[[int], None] | None =
         with path.open("rb") as file:
             opener = _OPENERS.get(path.suffix)
             for number, line in enumerate(opener(file) if opener else file, start=1):
-                yield line.decode("utf-8").rstrip("\r\n")
+                text = line.decode("utf-8", errors).rstrip("\r\n")
+                yield text.removeprefix("\ufeff") if number == 1 else text
                 if report_progress and number % 1000 == 0:
                     report_progress(file.tell())
             if report_progress:

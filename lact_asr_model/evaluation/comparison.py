@@ -11,9 +11,9 @@ import numpy as np
 from torch import nn
 from tqdm.auto import tqdm
 
-from lact_asr_model.audio import SAMPLING_RATE, load_audio
+from lact_asr_model.audio import SAMPLING_RATE
 from lact_asr_model.data.conditions import Condition
-from lact_asr_model.data.utterance import Utterance
+from lact_asr_model.data.utterance import Utterance, load_samples
 from lact_asr_model.evaluation.processes import ALONE, Processes
 from lact_asr_model.evaluation.records import Record, RecordLog
 from lact_asr_model.evaluation.summary import BASELINE, CLEAN, SHIFTED, summarize
@@ -36,7 +36,7 @@ def recognize(
     Raises:
         UserError: a recording cannot be read.
     """
-    recordings = [corrupt(load_audio(utterance.audio_path), condition, utterance.id, seed) for utterance in batch]
+    recordings = [corrupt(load_samples(utterance), condition, utterance.id, seed) for utterance in batch]
     num_samples = sum(map(len, recordings))
     for method, recognizer in recognizers.items():
         start_seconds = time.perf_counter()

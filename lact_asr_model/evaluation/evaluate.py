@@ -34,6 +34,7 @@ class Comparison:
     data_dir: str | Path | None = None
     extra_subsets: str | None = None
     max_utterances: int | None = None
+    normalize: bool = False
     conditions: str = "clean"
     noise_dir: str | Path | None = None
     impulse_response_dir: str | Path | None = None
@@ -64,7 +65,12 @@ class Comparison:
         )
         data_dir = None if self.data_dir is None else str(self.data_dir)
         tasks = make_tasks(
-            conditions, self.subset, self.extra_subsets, data_dir=data_dir, max_utterances=self.max_utterances
+            conditions,
+            self.subset,
+            self.extra_subsets,
+            data_dir=data_dir,
+            max_utterances=self.max_utterances,
+            normalize=self.normalize,
         )
         object.__setattr__(self, "parsed_methods", methods)
         object.__setattr__(self, "tasks", tasks)
@@ -73,6 +79,7 @@ class Comparison:
         """What the recognitions depend on, for `settings.json`."""
         names = (
             "subset",
+            "normalize",
             "seed",
             "batch_size",
             "noise_dir",

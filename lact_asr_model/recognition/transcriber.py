@@ -18,6 +18,7 @@ from lact_asr_model.adaptation.options import AdaptationOptions
 from lact_asr_model.adaptation.peers import Peer, adapt_with_peer
 from lact_asr_model.adaptation.procedure import Adaptation, adapt
 from lact_asr_model.adaptation.protocol import Weights
+from lact_asr_model.data.utterance import Utterance, load_samples
 from lact_asr_model.decoding.greedy import GreedyDecoder
 from lact_asr_model.decoding.hypothesis import Decoder, Hypothesis
 from lact_asr_model.decoding.parallel import ParallelDecoder
@@ -107,7 +108,23 @@ class Transcriber:
         Raises:
             UserError: memory runs out.
         """
-        sources = ((Path(path), read_segments(path, self.chunk_seconds)) for path in paths)
+        return self._results((Path(path), read_segments(path, self.chunk_seconds)) for path in paths)
+
+    def transcribe_utterances(self, utterances: Iterable[Utterance]) -> Iterator[FileResult]:
+        """The same for the utterances of a data set, some of which may be segments of a file.
+
+        Raises:
+            UserError: memory runs out.
+        """
+        return self._results((utterance.audio_path, self._pieces(utterance)) for utterance in utterances)
+
+    def _pieces(self, utterance: Utterance) -> Iterator[Segment]:
+        if utterance.offset_seconds is None:
+            yield from read_segments(utterance.audio_path, self.chunk_seconds)
+        else:
+            yield from split_at_quiet_points([load_samples(utterance)], self.chunk_seconds)
+
+    def _results(self, sources: Iterable[tuple[Path, Iterable[Segment]]]) -> Iterator[FileResult]:
         for recording in self._transcribe(sources):
             if recording.error is not None:
                 yield FileResult(recording.key, None, recording.error)

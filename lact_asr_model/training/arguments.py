@@ -45,7 +45,7 @@ class TrainingArguments:
     )
     train_subset: str = field(
         default="train-clean-360",
-        metadata=_flag(str, "LibriSpeech subset, .jsonl manifest or Common Voice .tsv; several joined by '+'"),
+        metadata=_flag(str, "LibriSpeech subset, or manifest: .jsonl, .json, .csv, .tsv; several joined by '+'"),
     )
     val_subset: str = field(
         default="dev-clean", metadata=_flag(str, "what the best model is chosen on, given like --train_subset")
@@ -57,7 +57,8 @@ class TrainingArguments:
         default=Path("checkpoints/hybrid"),
         metadata=_flag(
             Path,
-            "gets best_model.pt, best_model/ (a Hugging Face folder), training_state.pt, results.json and tensorboard/",
+            "gets best_model.pt, best_model/ (a Hugging Face folder), training_state.pt, training_progress.json, "
+            "results.json, tensorboard/, and lists of what was left out",
         ),
     )
     resume: bool = field(
@@ -196,6 +197,20 @@ class TrainingArguments:
     impulse_response_dir: Path | None = field(
         default=None, metadata=_flag(Path, "room impulse responses for --augment")
     )
+    normalize: bool = field(
+        default=False,
+        metadata=_flag(bool, "spell numbers and common symbols of the transcripts out, in English (normalize extra)"),
+    )
+    max_bad_share: float = field(
+        default=0.05,
+        metadata=_flag(
+            float,
+            "leave out recordings that are missing, damaged or without a transcript up to this share of a data set; "
+            "beyond it, training does not begin",
+            at_least=0,
+            at_most=1,
+        ),
+    )
     num_workers: int = field(
         default=2, metadata=_flag(int, "processes of each training process that load audio", at_least=0)
     )
@@ -203,7 +218,9 @@ class TrainingArguments:
     eval_every: int | None = field(
         default=None,
         metadata=_flag(
-            int, "optimiser steps between validations, each of which saves the state; not given: one epoch", at_least=1
+            int,
+            "optimiser steps between validations, before each of which the state is saved; not given: one epoch",
+            at_least=1,
         ),
     )
     save_minutes: float = field(

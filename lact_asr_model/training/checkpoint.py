@@ -1,6 +1,7 @@
 """The full state of a training: a killed run that resumes from it reaches the same weights."""
 
 import dataclasses
+import json
 import math
 import random
 from collections.abc import Sequence
@@ -13,25 +14,32 @@ import torch
 from accelerate.utils import gather_object
 
 from lact_asr_model.checkpoint_io import save_atomically
+from lact_asr_model.configuration_hybrid_asr import HybridASRConfig
 from lact_asr_model.errors import UserError
 from lact_asr_model.modeling_hybrid_asr import HybridASRForCTC
+from lact_asr_model.recognition.output_formats import write_atomically
+from lact_asr_model.training.arguments import TrainingArguments
 from lact_asr_model.training.averaging import WeightAverage
 
 
 @dataclass
 class Progress:
-    """How far a training is. `step` counts optimiser steps; `batches_in_epoch` those of one process.
+    """How far a training is. `step` counts optimiser steps; `batches_in_epoch` the batches of `plan` behind them.
 
+    plan: the `BatchPlan` that the training began with, which decides what is in a step.
     best_validation: summary of the best validation so far. history: what was logged, and every validation.
+    skipped: why each recording was left out that could not be read when it was needed, by id.
     """
 
     step: int = 0
     epoch: int = 0
     batches_in_epoch: int = 0
+    plan: dict[str, Any] = field(default_factory=dict)
     validated_step: int = -1
     best_validation: dict[str, Any] = field(default_factory=lambda: {"wer": math.inf, "loss": math.inf})
     validations_without_improvement: int = 0
     history: list[dict[str, Any]] = field(default_factory=list)
+    skipped: dict[str, str] = field(default_factory=dict)
 
 
 @dataclass
@@ -59,6 +67,12 @@ class TrainingState:
             "random_states": random_states,
         }
         save_atomically(path, content)
+        _progress_path(path).unlink(missing_ok=True)
+
+    def save_progress(self, path: Path) -> None:
+        """Write what a validation has changed beside the state of `save` at the same step. For one process only."""
+        content = json.dumps(dataclasses.asdict(self.progress))
+        write_atomically(_progress_path(path), content)
 
     def load(self, path: Path, identity: dict[str, Any], process_index: int) -> None:
         """Go back to a saved state, which must be of the same run.
@@ -71,21 +85,51 @@ class TrainingState:
         except Exception:  # torch.load raises whatever its unpickler stumbles over
             raise UserError(f"{path}: is not a training state; start again in another --output_dir") from None
         _check_identity(path, content["identity"], identity)
-        self.progress.__dict__.update(content["progress"])
+        self.progress.__dict__.update(_stored_progress(path, content))
         self.model.load_state_dict(content["model"])
         for optimizer, stored in zip(self.optimizers, content["optimizers"], strict=True):
             optimizer.load_state_dict(stored)
         self.scaler.load_state_dict(content["scaler"])
         if self.average is not None:
             self.average.load_state_dict(content["average"])
-        _restore_random_state(content["random_states"][process_index])
+        if process_index < len(content["random_states"]):  # otherwise there are more processes than before
+            _restore_random_state(content["random_states"][process_index])
+
+
+def _progress_path(path: Path) -> Path:
+    return path.with_name("training_progress.json")
+
+
+def _stored_progress(path: Path, content: dict[str, Any]) -> dict[str, Any]:
+    """The progress in a state, or that of a validation after it."""
+    progress = content["progress"]
+    try:
+        later = json.loads(_progress_path(path).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        later = progress
+    if later["step"] == progress["step"]:
+        progress = later
+    if "plan" not in progress:  # a state from before there were any
+        options = content["identity"]
+        by_seconds = options["--batch_seconds"] is not None
+        progress["plan"] = {
+            "batch_size": None if by_seconds else options["--batch_size"],
+            "batch_seconds": options["--batch_seconds"],
+            "accumulation": options["--gradient_accumulation_steps"],
+            "num_processes": options["number of processes"],
+        }
+    return progress
 
 
 def _check_identity(path: Path, stored: dict[str, Any], current: dict[str, Any]) -> None:
+    defaults = {f"--{option.name}": option.default for option in dataclasses.fields(TrainingArguments)}
+    defaults |= HybridASRConfig.own_fields()
     for name, value in current.items():
-        if stored.get(name) != value:
+        default = defaults.get(name)  # of an option that there was not yet
+        before = stored.get(name, list(default) if isinstance(default, tuple) else default)
+        if before != value:
             raise UserError(
-                f"{path}: this training was started with {name} = {stored.get(name)!r}, not {value!r}; "
+                f"{path}: this training was started with {name} = {before!r}, not {value!r}; "
                 "resume it with the same, or start another in a new --output_dir"
             )
 

@@ -2,11 +2,12 @@
 
 import json
 import math
+import os
 import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
-from dataclasses import replace
+from dataclasses import asdict, replace
 from functools import partial
 from itertools import islice
 from pathlib import Path
@@ -23,17 +24,19 @@ from lact_asr_model.acoustic_models.hybrid import HybridAcousticModel
 from lact_asr_model.adaptation.procedure import adapt_for_training
 from lact_asr_model.checkpoint_io import load_best_model, save_best_model, save_pretrained_folder
 from lact_asr_model.data.augmentation import TrainingAugmentation
-from lact_asr_model.data.bucketing import BucketBatchSampler
+from lact_asr_model.data.bucketing import BatchPlan, BucketBatchSampler
 from lact_asr_model.data.collate import CTCCollator
 from lact_asr_model.data.dataset import UtteranceDataset
 from lact_asr_model.data.joining import join_neighbours
-from lact_asr_model.data.sources import read_utterances
+from lact_asr_model.data.spelling import load_speller
+from lact_asr_model.data.transcript_report import describe_lost_words, describe_unknown_letters
 from lact_asr_model.data.utterance import Utterance
 from lact_asr_model.errors import UserError
 from lact_asr_model.modeling_hybrid_asr import HybridASRForCTC
 from lact_asr_model.training.arguments import TrainingArguments
 from lact_asr_model.training.averaging import WeightAverage
 from lact_asr_model.training.checkpoint import Progress, TrainingState
+from lact_asr_model.training.data_check import DataCheck
 from lact_asr_model.training.interruption import StopRequest, stopping_on_signals
 from lact_asr_model.training.loading import Batch, make_loader, model_inputs, read_batches
 from lact_asr_model.training.model_card import make_model_card
@@ -48,14 +51,9 @@ BEST_MODEL = "best_model.pt"
 FREE_TO_CHANGE = (  # options with which a training may be resumed differently
     *("config_path", "data_dir", "val_subset", "test_subset", "output_dir", "resume", "init_from"),
     *("pretrained_encoder", "max_epochs", "max_steps", "max_minutes", "num_workers", "eval_every"),
-    *(
-        "early_stop_patience",
-        "log_every",
-        "save_minutes",
-        "noise_dir",
-        "impulse_response_dir",
-        "gradient_checkpointing",
-    ),
+    *("early_stop_patience", "log_every", "save_minutes", "noise_dir", "impulse_response_dir"),
+    *("gradient_checkpointing", "max_bad_share"),
+    *("batch_size", "batch_seconds", "gradient_accumulation_steps"),  # where the product stays the same
 )
 
 
@@ -90,14 +88,12 @@ class Trainer:
                 f"--output_dir {arguments.output_dir}: holds a training already; add --resume to go on with it, "
                 "or choose another folder"
             )
-        utterances = read_utterances(arguments.train_subset, arguments.data_dir)
-        self.val_utterances = read_utterances(arguments.val_subset, arguments.data_dir)
-        self.test_utterances: list[Utterance] = []
-        if arguments.test_subset is not None:
-            self.test_utterances = read_utterances(arguments.test_subset, arguments.data_dir)
+        self.notes: list[str] = []
+        utterances, self.val_utterances, self.test_utterances = self._look_at_data()
 
         transcripts = [utterance.text or "" for utterance in utterances]
         model, self.processor = build_model(arguments, transcripts, is_resumed=is_resumed)
+        self._note_unknown_letters(utterances)
         config = model.config
         self.accelerator = make_accelerator(arguments.mixed_precision, config)
         self.tracker = Tracker(self.accelerator.is_main_process)
@@ -113,24 +109,8 @@ class Trainer:
             utterances, config, max_audio_samples=arguments.max_audio_samples, fastest_speed=fastest_speed
         )
         kept = self.selection.utterances
-        self.dataset = UtteranceDataset(kept, self.processor.tokenizer, augmentation, arguments.seed)
-        self.sampler = BucketBatchSampler(
-            [utterance.duration_seconds for utterance in kept],
-            **self._batch_limits(),
-            seed=arguments.seed,
-            rank=self.accelerator.process_index,
-            world_size=self.accelerator.num_processes,
-            join=self._join_neighbours if arguments.join_share else None,
-        )
-        collator = CTCCollator(self.processor.feature_extractor)
-        device = self.accelerator.device
-        self.loader = make_loader(self.dataset, self.sampler, collator, arguments.num_workers, device)
-
-        steps_per_epoch = math.ceil(len(self.sampler) / arguments.gradient_accumulation_steps)
-        self.max_steps = arguments.max_steps or arguments.max_epochs * steps_per_epoch
-        self.eval_every = arguments.eval_every or steps_per_epoch
-        self.schedule = {"warmup_steps": arguments.warmup_steps, "max_steps": self.max_steps}
-        check_schedule(**self.schedule, schedule=arguments.lr_schedule)
+        self._check_same_on_all_processes(len(kept))
+        self.dataset = UtteranceDataset(kept, self.processor.tokenizer, augmentation, arguments.seed, skip_bad=True)
 
         scale = config.encoder_lr_scale if arguments.encoder_lr_scale is None else arguments.encoder_lr_scale
         if scale == 0:
@@ -145,11 +125,43 @@ class Trainer:
         )
         scaler = self.accelerator.scaler or torch.amp.GradScaler(enabled=False)
         average = WeightAverage(model, arguments.ema_decay) if arguments.ema_decay else None
-        self.state = TrainingState(Progress(), model, optimizers, scaler, average)
+        sizes = BatchPlan(
+            **self._batch_limits(),
+            accumulation=arguments.gradient_accumulation_steps,
+            num_processes=self.accelerator.num_processes,
+        )
+        self.state = TrainingState(Progress(plan=asdict(sizes)), model, optimizers, scaler, average)
         set_seed(arguments.seed, device_specific=True)
         if is_resumed:
             self.state.load(self.state_path, self._identity(), self.accelerator.process_index)
         self.acoustic_model = HybridAcousticModel(model, self.processor)
+        self.saved_step = self.state.progress.step if is_resumed else None
+        plan = BatchPlan(**self.state.progress.plan)
+        if not sizes.is_same_training(plan):
+            raise UserError(
+                f"{self.state_path}: a step of this training has {plan.describe()}, not {sizes.describe()}; choose "
+                "sizes with the same product, or start another training in a new --output_dir"
+            )
+        self.sampler = BucketBatchSampler(
+            [utterance.duration_seconds for utterance in kept],
+            **self._batch_limits(),
+            accumulation=arguments.gradient_accumulation_steps,
+            seed=arguments.seed,
+            rank=self.accelerator.process_index,
+            world_size=self.accelerator.num_processes,
+            join=self._join_neighbours if arguments.join_share else None,
+            plan=plan,
+        )
+        collator = CTCCollator(self.processor.feature_extractor)
+        device = self.accelerator.device
+        self.loader = make_loader(self.dataset, self.sampler, collator, arguments.num_workers, device)
+
+        steps_per_epoch = math.ceil(self.sampler.num_planned / plan.accumulation)
+        self.max_steps = arguments.max_steps or arguments.max_epochs * steps_per_epoch
+        self.eval_every = arguments.eval_every or steps_per_epoch
+        self.schedule = {"warmup_steps": arguments.warmup_steps, "max_steps": self.max_steps}
+        check_schedule(**self.schedule, schedule=arguments.lr_schedule)
+
         self.window = LossWindow(self.accelerator.device)
         self.grad_norm = math.nan
         self.saved_at_seconds = time.monotonic()
@@ -160,6 +172,8 @@ class Trainer:
         self._introduce()
         self.tracker.open(arguments.output_dir / "tensorboard", step=progress.step, max_steps=self.max_steps)
         self.model.train()
+        if progress.step and progress.step % self.eval_every == 0 and progress.validated_step != progress.step:
+            self._validate()  # what ended the training before came between the saved state and this
         stop_reason = self._completion()
         while stop_reason is None:
             for batches in self._rest_of_epoch():
@@ -190,13 +204,15 @@ class Trainer:
 
         An empty list when a signal to all processes has ended the loading ones: it is time to stop.
         """
-        self.dataset.set_epoch(self.state.progress.epoch)
-        self.sampler.set_epoch(self.state.progress.epoch)
-        self.sampler.skip(self.state.progress.batches_in_epoch)
+        progress, sampler = self.state.progress, self.sampler
+        self.dataset.set_epoch(progress.epoch)
+        sampler.set_epoch(progress.epoch)
+        sampler.skip(progress.batches_in_epoch)
+        num_steps_done = math.ceil(progress.batches_in_epoch / sampler.plan.accumulation)
         batches = read_batches(self.loader)
         try:
-            while group := list(islice(batches, self.arguments.gradient_accumulation_steps)):
-                yield group
+            for num_batches in sampler.step_sizes[num_steps_done:]:
+                yield list(islice(batches, num_batches))
         except (RuntimeError, OSError, EOFError):  # whichever connection to them breaks first
             if self.request.signal_number is None:
                 raise
@@ -206,15 +222,22 @@ class Trainer:
         """One optimiser step on the mean loss of all utterances that all processes hold in `batches`."""
         progress, state = self.state.progress, self.state
         num_processes, device = self.accelerator.num_processes, self.accelerator.device
-        num_utterances, num_samples = self._over_processes(
-            [sum(len(batch["ids"]) for batch in batches), sum(int(batch["attention_mask"].sum()) for batch in batches)]
+        skipped = [item for batch in batches for item in batch["skipped"]]
+        num_utterances, num_samples, num_skipped = self._over_processes(
+            [
+                sum(len(batch["ids"]) for batch in batches),
+                sum(int(batch["attention_mask"].sum()) for batch in batches if batch["ids"]),
+                len(skipped),
+            ]
         )
+        if num_skipped:
+            self._tell_skipped(gather_object(skipped))
         factor = learning_rate_factor(progress.step, **self.schedule, schedule=self.arguments.lr_schedule)
         set_learning_rate(state.optimizers, factor)
 
         losses = []
         for index, batch in enumerate(batches):
-            share = len(batch["ids"]) / num_utterances
+            share = len(batch["ids"]) / max(1, num_utterances)  # 0 where nothing could be read
             is_last = index == len(batches) - 1
             inputs = model_inputs(batch, device)
             with nullcontext() if is_last else self.accelerator.no_sync(self.model):
@@ -236,7 +259,8 @@ class Trainer:
         state.scaler.update()
 
         progress.step += 1
-        progress.batches_in_epoch += len(batches)
+        num_planned = progress.batches_in_epoch + self.sampler.plan.accumulation
+        progress.batches_in_epoch = min(num_planned, self.sampler.num_planned)
         if state.average is not None:
             state.average.update(progress.step)
         self.window.num_steps += 1
@@ -293,7 +317,7 @@ class Trainer:
             "grad_norm": self.grad_norm,
             "audio_seconds_per_second": audio_seconds / window.elapsed_seconds,
         }
-        epoch = progress.epoch + progress.batches_in_epoch / len(self.sampler)
+        epoch = progress.epoch + progress.batches_in_epoch / self.sampler.num_planned
         progress.history.append({"step": progress.step, "epoch": epoch, **values})
         self.tracker.log("train", progress.step, values)
         self.tracker.say(
@@ -304,8 +328,10 @@ class Trainer:
         self.window = LossWindow(self.accelerator.device)
 
     def _validate(self) -> None:
-        """Recognise the validation set, keep the model if it is the best so far, and save the state."""
+        """Save the state, recognise the validation set, and keep the model if it is the best so far."""
         state, progress = self.state, self.state.progress
+        if self.saved_step != progress.step:
+            self._save_state()
         started_seconds = time.perf_counter()
         with nullcontext() if state.average is None else state.average.applied():
             result = self._recognise(state.model, self.val_utterances)
@@ -324,14 +350,33 @@ class Trainer:
             f"  ({time.perf_counter() - started_seconds:.0f} s)"
         )
         self.tracker.say(f"  reference:  {result.transcripts[0]['ref']}\n  hypothesis: {result.transcripts[0]['hyp']}")
-        self._save_state()
+        if self.accelerator.is_main_process:
+            state.save_progress(self.state_path)
+        self.accelerator.wait_for_everyone()
+        self.saved_at_seconds = time.monotonic()
         self.window = LossWindow(self.accelerator.device)
 
     def _recognise(self, model: HybridASRForCTC, utterances: list[Utterance]) -> ValidationResult:
-        num_workers = self.arguments.num_workers
-        return validate(
-            model, utterances, self.processor, self.accelerator, **self._batch_limits(), num_workers=num_workers
+        """By the model as it will be used: with adaptation, if that is its default."""
+        result = validate(
+            model,
+            utterances,
+            self.processor,
+            self.accelerator,
+            **self._batch_limits(),
+            num_workers=self.arguments.num_workers,
+            with_adaptation=model.config.enable_ttt,
         )
+        self._tell_skipped(result.skipped)
+        return result
+
+    def _tell_skipped(self, skipped: Sequence[tuple[str, str]]) -> None:
+        """Name recordings that could not be read, each once."""
+        known = self.state.progress.skipped
+        for name, reason in skipped:
+            if name not in known:
+                known[name] = reason
+                self.tracker.say(f"skipped {name}: {reason}")
 
     def _save_best(self, summary: dict[str, Any]) -> None:
         if self.accelerator.is_main_process:
@@ -346,6 +391,7 @@ class Trainer:
             self.state_path.parent.mkdir(parents=True, exist_ok=True)
         self.state.save(self.state_path, self._identity(), self.accelerator.is_main_process)
         self.accelerator.wait_for_everyone()
+        self.saved_step = self.state.progress.step
         self.saved_at_seconds = time.monotonic()
 
     def _is_time_to_save(self) -> bool:
@@ -375,6 +421,8 @@ class Trainer:
             "transformers": transformers.__version__,
             "arguments": _storable(vars(arguments)),
             "validation": progress.best_validation,
+            "bad_items": [asdict(item) for item in self.check.bad_items],
+            "skipped": progress.skipped,
         }
         if self.test_utterances:
             best_model, _ = load_best_model(output_dir / BEST_MODEL)
@@ -397,6 +445,8 @@ class Trainer:
         num_parameters = sum(parameter.numel() for parameter in state.model.parameters())
         precision = accelerator.mixed_precision if accelerator.mixed_precision != "no" else "float32"
         self.tracker.say(f"training data: {self.selection.describe()}")
+        for line in self.notes:
+            self.tracker.say(line)
         self.tracker.say(
             f"model: {num_parameters / 1e6:.1f} M parameters, {state.model.config.vocab_size} symbols; "
             f"{accelerator.num_processes} process(es) on {accelerator.device.type}, {precision}; "
@@ -445,6 +495,40 @@ class Trainer:
             longest_seconds=self.arguments.join_seconds,
         )
 
+    def _look_at_data(self) -> tuple[list[Utterance], list[Utterance], list[Utterance]]:
+        """Training, validation and test set without what is bad in them."""
+        arguments = self.arguments
+        self.check = DataCheck(
+            arguments.output_dir,
+            max_bad_share=arguments.max_bad_share,
+            spell_out=load_speller() if arguments.normalize else None,
+            writes=os.environ.get("RANK", "0") == "0",
+        )
+        found: list[list[Utterance]] = []
+        for option in ("train_subset", "val_subset", "test_subset"):
+            source = getattr(arguments, option)
+            found.append([] if source is None else self.check.read(f"--{option}", source, arguments.data_dir))
+            self.notes += filter(
+                None, [describe_lost_words(found[-1], f"--{option} {source}", is_spelled_out=arguments.normalize)]
+            )
+        self.notes += self.check.describe()
+        train, val, test = found
+        return train, val, test
+
+    def _note_unknown_letters(self, utterances: Sequence[Utterance]) -> None:
+        """For the vocabulary of a checkpoint, which need not be that of the transcripts."""
+        source = f"--train_subset {self.arguments.train_subset}"
+        line = describe_unknown_letters(utterances, self.processor.tokenizer.get_vocab(), source)
+        self.notes += filter(None, [line])
+
+    def _check_same_on_all_processes(self, num_utterances: int) -> None:
+        largest, negated = self._over_processes([num_utterances, -num_utterances], torch.distributed.ReduceOp.MAX)
+        if largest != -negated:
+            raise UserError(
+                f"--train_subset {self.arguments.train_subset}: processes found from {-negated:g} to {largest:g} "
+                "usable utterances; give all of them the same files"
+            )
+
     def _batch_limits(self) -> dict[str, Any]:
         if self.arguments.batch_seconds is not None:
             return {"batch_seconds": self.arguments.batch_seconds}
@@ -459,7 +543,6 @@ class Trainer:
             **{f"--{name}": value for name, value in _storable(options).items()},
             **_storable(fields),
             "number of training utterances": len(self.selection.utterances),
-            "number of processes": self.accelerator.num_processes,
             "vocabulary": self.processor.tokenizer.get_vocab(),
         }
 

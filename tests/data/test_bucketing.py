@@ -1,12 +1,13 @@
 """Batches: complete, similar in length, bounded, the same plan on every process."""
 
-from itertools import pairwise
+from itertools import islice, pairwise
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lact_asr_model.data.bucketing import LENGTH_JITTER, BucketBatchSampler
+from lact_asr_model.data.bucketing import LENGTH_JITTER, BatchPlan, BucketBatchSampler
 from lact_asr_model.errors import UserError
 
 durations = st.lists(st.floats(0.1, 30.0), max_size=60)
@@ -100,9 +101,110 @@ def test_skipping_resumes_inside_one_epoch_only(num_batches: int) -> None:
     assert list(sampler) == whole
 
 
+def pairs_of_this_epoch(rng: np.random.Generator) -> list[tuple[int, ...]]:
+    """12 utterances: some alone and some in pairs of neighbours, by chance."""
+    return [
+        group
+        for index in range(0, 12, 2)
+        for group in ([(index, index + 1)] if rng.random() < 0.5 else [(index,), (index + 1,)])
+    ]
+
+
+@pytest.mark.parametrize("world_size", [1, 2])
+def test_joined_utterances_are_one_item_as_long_as_all_of_them(world_size: int) -> None:
+    durations_seconds = [1.0 + index % 5 for index in range(12)]
+    samplers = [
+        BucketBatchSampler(
+            durations_seconds, batch_seconds=12.0, join=pairs_of_this_epoch, rank=rank, world_size=world_size
+        )
+        for rank in range(world_size)
+    ]
+    plans = []
+    for epoch in range(3):
+        items = set()
+        for sampler in samplers:
+            sampler.set_epoch(epoch)
+            for batch in sampler:
+                assert all(isinstance(item, tuple) for item in batch)
+                longest_seconds = max(sum(durations_seconds[index] for index in item) for item in batch)
+                assert len(batch) == 1 or len(batch) * longest_seconds <= 12.0
+                items.update(batch)
+        assert sorted(index for item in items for index in item) == list(range(12))
+        plans.append(items)
+    assert any(len(item) == 2 for item in plans[0])
+    assert plans[0] != plans[1] or plans[1] != plans[2]
+    samplers[0].set_epoch(0)
+    assert {item for batch in samplers[0] for item in batch} <= plans[0]
+
+
 @pytest.mark.parametrize("limit", [{}, {"batch_size": 0}, {"batch_seconds": -1.0}])
 def test_limits_that_make_no_batches(limit: dict) -> None:
     with pytest.raises(UserError, match="batch_s"):
         BucketBatchSampler([1.0], **limit)
     with pytest.raises(ValueError, match="rank 2"):
         BucketBatchSampler([1.0], batch_size=1, rank=2, world_size=2)
+
+
+splits = st.sampled_from(
+    [(1, 1, 12), (12, 1, 1), (4, 3, 1), (2, 3, 2), (6, 1, 2), (3, 4, 1)]
+)  # size, accumulation, world
+
+
+def steps_of(split: tuple[int, int, int], durations_seconds: list[float], plan: BatchPlan | None, num_skipped: int = 0):
+    """The utterances of each optimiser step, over all processes, and the largest batch."""
+    batch_size, accumulation, world_size = split
+    steps: list[set] = []
+    largest = 0
+    for rank in range(world_size):
+        sizes = {"batch_size": batch_size, "accumulation": accumulation, "rank": rank, "world_size": world_size}
+        sampler = BucketBatchSampler(durations_seconds, **sizes, plan=plan, seed=2)
+        sampler.skip(num_skipped)
+        num_steps_done = -(-num_skipped // sampler.plan.accumulation)
+        batches = iter(sampler)
+        for number, size in enumerate(sampler.step_sizes[num_steps_done:]):
+            assert 1 <= size <= accumulation
+            if rank == 0:
+                steps.append(set())
+            for batch in islice(batches, size):
+                largest = max(largest, len(batch))
+                steps[number].update(batch)
+        assert next(batches, None) is None
+    return steps, largest
+
+
+@given(durations, splits, splits, st.data())
+def test_a_plan_gives_the_same_steps_to_other_sizes_also_from_inside_an_epoch(
+    durations_seconds, planned, split, data
+) -> None:
+    plan = BatchPlan(batch_size=planned[0], accumulation=planned[1], num_processes=planned[2])
+    own = BatchPlan(batch_size=split[0], accumulation=split[1], num_processes=split[2])
+    assert own.is_same_training(plan)
+    expected, _ = steps_of(planned, durations_seconds, None)
+    steps, largest = steps_of(split, durations_seconds, plan)
+    assert steps == expected
+    assert largest <= split[0]
+    num_steps_done = data.draw(st.integers(0, len(expected)))
+    rest, _ = steps_of(split, durations_seconds, plan, num_skipped=num_steps_done * plan.accumulation)
+    assert rest == expected[num_steps_done:]
+
+
+@given(durations)
+def test_a_plan_by_seconds_keeps_its_steps_and_the_new_bound(durations_seconds) -> None:
+    planned = BucketBatchSampler(durations_seconds, batch_seconds=60.0, accumulation=1)
+    sampler = BucketBatchSampler(durations_seconds, batch_seconds=20.0, accumulation=3, plan=planned.sizes)
+    batches = iter(sampler)
+    for expected, size in zip(planned, sampler.step_sizes, strict=True):
+        step = list(islice(batches, size))
+        assert sorted(index for batch in step for index in batch) == sorted(expected)
+        for batch in step:
+            assert len(batch) == 1 or padded_seconds(batch, durations_seconds) <= 20.0
+
+
+def test_steps_of_another_size_are_another_training() -> None:
+    plan = BatchPlan(batch_size=4, accumulation=2)
+    assert plan.is_same_training(BatchPlan(batch_size=2, accumulation=2, num_processes=2))
+    assert not plan.is_same_training(BatchPlan(batch_size=4, accumulation=3))
+    assert not plan.is_same_training(BatchPlan(batch_seconds=4.0, accumulation=2))
+    by_seconds = BatchPlan(batch_seconds=0.3, accumulation=1)
+    assert by_seconds.is_same_training(BatchPlan(batch_seconds=0.1, accumulation=3))
+    assert plan.describe() == "8 = --batch_size 4 x --gradient_accumulation_steps 2 x 1 process(es)"

@@ -11,7 +11,7 @@ COLLATE = CTCCollator(make_processor(build_vocabulary(["AB"])).feature_extractor
 
 def make_item(name: str, num_samples: int, labels: list[int]) -> dict:
     samples = np.random.default_rng(num_samples).normal(0.3, 0.1, num_samples).astype(np.float32)
-    return {"id": name, "samples": samples, "labels": labels}
+    return {"index": 7, "id": name, "samples": samples, "labels": labels, "skipped": []}
 
 
 def test_batch_is_padded_and_normalised() -> None:
@@ -35,6 +35,21 @@ def test_neighbours_do_not_change_an_utterance() -> None:
 
 
 def test_silence_and_empty_labels() -> None:
-    batch = COLLATE([{"id": "a", "samples": np.zeros(160, dtype=np.float32), "labels": []}])
+    batch = COLLATE([{**make_item("a", 160, []), "samples": np.zeros(160, dtype=np.float32)}])
     assert not batch["input_values"].any()
     assert batch["labels"].shape == (1, 0)
+
+
+def test_what_could_not_be_read_is_only_told_of() -> None:
+    bad = {"index": 3, "id": "", "samples": None, "labels": [], "skipped": [("c", "it is cut")]}
+    batch, without = COLLATE([make_item("a", 300, [3]), bad]), COLLATE([make_item("a", 300, [3])])
+    assert batch["skipped"] == [("c", "it is cut")] and without["skipped"] == []
+    assert batch["ids"] == ["a"] and batch["indices"] == [7]
+    for name in ("input_values", "attention_mask", "labels"):
+        assert torch.equal(batch[name], without[name])
+
+    batch = COLLATE([bad, bad])
+    assert batch["ids"] == batch["indices"] == []
+    assert len(batch["skipped"]) == 2
+    assert batch["input_values"].shape == batch["attention_mask"].shape == (1, 16000)
+    assert not batch["input_values"].any() and batch["labels"].tolist() == [[-100]]

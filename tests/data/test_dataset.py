@@ -19,7 +19,7 @@ TOKENIZER = make_processor(build_vocabulary(["AB"])).tokenizer
 def utterances(tmp_path: Path) -> list[Utterance]:
     for number in range(3):
         soundfile.write(tmp_path / f"{number}.wav", np.full(400, number / 4), 16000)
-    return [Utterance(str(number), tmp_path / f"{number}.wav", "A B"[: number + 1], 0.025) for number in range(3)]
+    return [Utterance(str(number), tmp_path / f"{number}.wav", ("A", "A", "A B")[number], 0.025) for number in range(3)]
 
 
 def jitter(samples: np.ndarray, rng: np.random.Generator) -> np.ndarray:
@@ -37,6 +37,30 @@ def test_item(utterances: list[Utterance]) -> None:
     assert item["labels"] == [TOKENIZER.convert_tokens_to_ids(token) for token in ["A", "|", "B"]]
     assert item["samples"].dtype == np.float32
     assert item["samples"].tolist() == [0.5] * 400
+
+
+def test_several_indices_are_one_recording_with_pauses_and_one_transcript(utterances: list[Utterance]) -> None:
+    item = UtteranceDataset(utterances, TOKENIZER)[(1, 2)]
+    assert item["id"] == "1+2"
+    a, separator, b = (TOKENIZER.convert_tokens_to_ids(token) for token in ("A", "|", "B"))
+    assert item["labels"] == [a, separator, a, separator, b]
+    samples = item["samples"]
+    assert samples[:400].tolist() == [0.25] * 400 and samples[-400:].tolist() == [0.5] * 400
+    assert len(samples) > 800 and not samples[400:-400].any()
+
+
+def test_joined_recordings_are_corrupted_as_one_by_seed_epoch_and_indices_only(utterances: list[Utterance]) -> None:
+    def item(seed: int, epoch: int, indices: tuple[int, ...]) -> list[float]:
+        dataset = UtteranceDataset(utterances, TOKENIZER, jitter, seed=seed)
+        dataset.set_epoch(epoch)
+        return dataset[indices]["samples"].tolist()
+
+    first = item(0, 0, (1, 2))
+    assert first == item(0, 0, (1, 2))
+    assert first[0] - 0.25 == pytest.approx(first[-1] - 0.5, abs=1e-6)  # one draw for the whole recording
+    for other in (item(1, 0, (1, 2)), item(0, 1, (1, 2)), item(0, 0, (0, 2))):
+        assert len(other) != len(first)  # pauses of its own
+    assert item(0, 0, (1,)) == UtteranceDataset(utterances, TOKENIZER, jitter)[1]["samples"].tolist()
 
 
 def test_augmentation_depends_on_seed_epoch_and_index_only(utterances: list[Utterance]) -> None:
@@ -68,3 +92,25 @@ def test_missing_transcript(utterances: list[Utterance], tmp_path: Path) -> None
     with pytest.raises(UserError, match="mute: it has no transcript"):
         UtteranceDataset(unlabelled, TOKENIZER)
     assert [item["labels"] for item in UtteranceDataset(unlabelled, tokenizer=None)] == [[]] * 4
+
+
+def test_a_bad_recording_is_an_error_or_left_out_of_its_item(utterances: list[Utterance], tmp_path: Path) -> None:
+    (tmp_path / "bad.wav").write_bytes(b"RIFF not really")
+    mixed = [*utterances, Utterance("bad", tmp_path / "bad.wav", "B B", 0.025)]
+    with pytest.raises(UserError, match="bad.wav"):
+        UtteranceDataset(mixed, TOKENIZER)[3]
+    dataset = UtteranceDataset(mixed, TOKENIZER, jitter, skip_bad=True)
+    alone, joined = dataset[3], dataset[(1, 3, 2)]
+    assert (alone["samples"], alone["labels"], alone["id"]) == (None, [], "")
+    for item in (alone, joined):
+        ((name, reason),) = item["skipped"]
+        assert name == "bad" and "bad.wav" in reason
+    assert joined["id"] == "1+2"
+    assert joined["labels"] == dataset[(1, 2)]["labels"]
+    assert dataset[1]["skipped"] == []
+
+
+def test_a_segment_is_loaded_without_the_rest(tmp_path: Path) -> None:
+    soundfile.write(tmp_path / "long.wav", np.repeat([0.0, 0.25, 0.5], 16000), 16000)
+    segment = Utterance("b", tmp_path / "long.wav", "B", 0.5, offset_seconds=1.25)
+    assert UtteranceDataset([segment], TOKENIZER)[0]["samples"].tolist() == [0.25] * 8000

@@ -1,15 +1,29 @@
+import bz2
+import gc
 import gzip
+import hashlib
 import json
+import lzma
 import math
+import re
 import shutil
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from lact_asr_model.decoding import language_model as module
-from lact_asr_model.decoding.language_model import BINARY_NAME, DESCRIPTION_NAME, describe, load_language_model
+from lact_asr_model.decoding.factory import make_decoder
+from lact_asr_model.decoding.language_model import (
+    BINARY_NAME,
+    DESCRIPTION_NAME,
+    LanguageModel,
+    describe,
+    load_language_model,
+)
 from lact_asr_model.decoding.lexicon import LexiconEntry
+from lact_asr_model.decoding.options import DecodingOptions
 from lact_asr_model.errors import UserError
 
 pytest.importorskip("kenlm", reason="the lm extra is not installed")
@@ -36,11 +50,78 @@ def test_perplexity_is_that_of_the_definition(tiny_lm) -> None:
     assert result.unknown_rate == pytest.approx(0.2)
 
 
-def test_a_compressed_file_must_be_unpacked(tiny_lm, tmp_path: Path) -> None:
-    path = tmp_path / "tiny.arpa.gz"
-    path.write_bytes(gzip.compress(tiny_lm.arpa.read_bytes()))
-    with pytest.raises(UserError, match="unpack it first"):
-        load_language_model(path)
+COMPRESS = {".gz": gzip.compress, ".xz": lzma.compress, ".bz2": bz2.compress}
+
+
+@pytest.mark.parametrize("suffix", COMPRESS)
+def test_a_compressed_file_is_the_plain_one(tiny_lm, tmp_path: Path, suffix: str) -> None:
+    path = tmp_path / f"tiny.arpa{suffix}"
+    path.write_bytes(COMPRESS[suffix](tiny_lm.arpa.read_bytes()))
+    assert_is_tiny(load_language_model(path), tiny_lm)
+    damaged = tmp_path / f"damaged.arpa{suffix}"
+    damaged.write_bytes(path.read_bytes()[:-20])
+    with pytest.raises(UserError, match=f"damaged.arpa{suffix}: is damaged"):
+        load_language_model(damaged)
+
+
+def assert_is_tiny(language_model: LanguageModel, tiny_lm) -> None:
+    """The words and the probabilities of the model that the tests know all about, in every decoder's eyes."""
+    assert [entry.word for entry in language_model.lexicon] == tiny_lm.words
+    for text in ("", "BA AB", "A XYZ AB", "A A BA"):
+        assert language_model.score(text)[0] == pytest.approx(tiny_lm.log10_probability(text), abs=1e-5)
+    kenlm_of_flashlight = pytest.importorskip("flashlight.lib.text.decoder.kenlm")
+    dictionary = pytest.importorskip("flashlight.lib.text.dictionary").Dictionary(tiny_lm.words)
+    kenlm_of_flashlight.KenLM(str(language_model.path), dictionary)
+
+
+@pytest.mark.parametrize("make", [str.lower, lambda text: "\ufeff" + text, lambda text: "\ufeff" + text.lower()])
+def test_lower_case_and_a_byte_order_mark_change_nothing(
+    tiny_lm, tmp_path: Path, make, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "other.arpa"
+    content = make(tiny_lm.arpa.read_text())
+    path.write_text(content, encoding="utf-8")
+    language_model = load_language_model(path)
+    assert_is_tiny(language_model, tiny_lm)
+    assert language_model.sha256 == hashlib.sha256(path.read_bytes()).hexdigest()
+    warned = "is in lower case, and read in upper case" in capsys.readouterr().err
+    assert warned == ("ba ab" in content)
+    copy = language_model.path
+    assert copy != path and copy.exists()
+    del language_model
+    gc.collect()
+    assert not copy.exists()
+
+
+def test_odd_words_of_a_model_do_not_stop_the_decoder(
+    tiny_lm, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    odd = {"AB": b"CAF\xc9", "A": "Ü".encode()}  # one of them is not UTF-8
+    content = tiny_lm.arpa.read_bytes()
+    for word, other in odd.items():
+        content = re.sub(rb"(?<=[\t ])%b(?=[\t \n])" % word.encode(), other, content)
+    (tmp_path / "odd.arpa").write_bytes(content)
+    vocabulary = ["<pad>", "<unk>", "|", "A", "B"]
+    log_probs = np.log(np.full((6, 5), 1e-4, dtype=np.float32))
+    for frame, symbol in enumerate("|BA|"):
+        log_probs[frame, vocabulary.index(symbol)] = 0.0
+    log_probs[4:, 0] = 0.0
+    for options in ({}, {"lexicon": "none"}):
+        decoder = make_decoder(DecodingOptions(beam_size=10, lm=str(tmp_path / "odd.arpa"), **options), vocabulary)
+        assert decoder.decode(log_probs).text == "BA"
+        (warning,) = capsys.readouterr().err.splitlines()
+        assert "2 of 3 words have characters that the recogniser does not write, such as " in warning
+
+
+def test_a_lexicon_of_another_model_is_refused_with_the_reason(tiny_lm, tmp_path: Path) -> None:
+    others = [LexiconEntry(word, word) for word in ("CAT", "DOG")]
+    with pytest.raises(UserError, match="knows 0 of the 2 words of the lexicon, and not CAT; they do not belong"):
+        load_language_model(tiny_lm.arpa, others)
+    many = [*others * 40, LexiconEntry("BA", "BA")]  # one word is enough, for a lexicon may have names of its own
+    assert load_language_model(tiny_lm.arpa, many).lexicon == many
+    (tmp_path / "mixed.arpa").write_text(re.sub(r"\bBA\b", "Ba", tiny_lm.arpa.read_text()))
+    with pytest.raises(UserError, match="not BA, but Ba; it must be in upper case"):
+        load_language_model(tmp_path / "mixed.arpa", [LexiconEntry("BA", "BA")])
 
 
 def test_a_given_lexicon_takes_the_place_of_the_models_own(tiny_lm) -> None:
@@ -91,8 +172,6 @@ def test_the_missing_extra_is_named(tiny_lm, monkeypatch: pytest.MonkeyPatch) ->
 @pytest.fixture
 def folder(tiny_lm, tmp_path: Path) -> Path:
     """A folder as `build-lm` writes it (with an ARPA file in the place of the binary)."""
-    import lzma
-
     shutil.copy(tiny_lm.arpa, tmp_path / BINARY_NAME)
     (tmp_path / "lexicon.txt.xz").write_bytes(lzma.compress(tiny_lm.lexicon.read_bytes()))
     describe(tmp_path, {"order": 2})

@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 
-from lact_asr_model.decoding.lexicon import LexiconEntry, check_spellings, read_lexicon
+from lact_asr_model.decoding.lexicon import LexiconEntry, read_lexicon, without_odd_words
 from lact_asr_model.errors import UserError
 
 
@@ -51,8 +51,22 @@ def test_a_missing_file_is_one_line(tmp_path: Path) -> None:
         read_lexicon(tmp_path / "missing.txt")
 
 
-def test_characters_that_the_recogniser_does_not_write_are_named() -> None:
+def test_words_that_the_recogniser_does_not_write_are_counted_and_left_out(capsys: pytest.CaptureFixture[str]) -> None:
     lexicon = [LexiconEntry("AB", "AB"), LexiconEntry("AÉ3", "AÉ3"), LexiconEntry("A|", "A|")]
-    with pytest.raises(UserError, match="2 of 3 words .* such as AÉ3 with 3 É"):
-        check_spellings(lexicon, ["<pad>", "<unk>", "|", "A", "B"])
-    check_spellings(lexicon[:1], ["<pad>", "<unk>", "|", "A", "B"])
+    vocabulary = ["<pad>", "<unk>", "|", "A", "B"]
+    assert without_odd_words(lexicon, vocabulary) == lexicon[:1]
+    (warning,) = capsys.readouterr().err.splitlines()
+    assert warning.startswith("warning: lexicon: 2 of 3 words ")
+    assert warning.endswith("such as AÉ3 with 3 É; they are left out")
+    with pytest.raises(UserError, match="all 2 words .* such as AÉ3 with 3 É; write them with AB"):
+        without_odd_words(lexicon[1:], vocabulary)
+    assert without_odd_words(lexicon[:1], vocabulary) == lexicon[:1]
+    assert capsys.readouterr().err == ""
+
+
+def test_a_lexicon_in_lower_case_is_read_in_upper_case(tmp_path: Path) -> None:
+    (tmp_path / "words.txt").write_text("cat\nDOG\nmr\tm i s t e r\n")
+    expected = [LexiconEntry("CAT", "CAT"), LexiconEntry("DOG", "DOG"), LexiconEntry("MR", "MISTER")]
+    assert read_lexicon(tmp_path / "words.txt") == expected
+    (tmp_path / "words.txt").write_text("\ufeffCAT\nDOg\nDOG\n", encoding="utf-8")
+    assert [entry.word for entry in read_lexicon(tmp_path / "words.txt")] == ["CAT", "DOg", "DOG"]

@@ -24,6 +24,20 @@ def test_extra_subsets_are_conditions_that_change_nothing(librispeech_dir: Path)
     np.testing.assert_array_equal(tasks[2].condition(samples, np.random.default_rng(0)), samples)
 
 
+def test_references_can_be_spelled_out_and_their_losses_are_told(
+    librispeech_dir: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (audio, *_) = sorted(librispeech_dir.rglob("*.wav"))
+    (tmp_path / "digits.jsonl").write_text(json.dumps({"audio_filepath": str(audio), "text": "paid 50%"}))
+    (task,) = make_tasks(CONDITIONS[:1], str(tmp_path / "digits.jsonl"))
+    assert task.utterances[0].text == "PAID"
+    assert "1 words in 1 of 1 transcripts lose digits" in capsys.readouterr().err
+    pytest.importorskip("inflect", reason="the normalize extra is not installed")
+    (task,) = make_tasks(CONDITIONS[:1], str(tmp_path / "digits.jsonl"), normalize=True)
+    assert task.utterances[0].text == "PAID FIFTY PERCENT"
+    assert capsys.readouterr().err == ""
+
+
 def test_the_number_of_utterances_is_that_of_each_subset(librispeech_dir: Path) -> None:
     tasks = make_tasks(CONDITIONS[:1], "dev-tiny", "a=test-tiny", data_dir=str(librispeech_dir), max_utterances=1)
     assert [len(task.utterances) for task in tasks] == [1, 1]

@@ -19,6 +19,19 @@ def test_passes_through_the_documented_points(schedule: str) -> None:
     assert factor(5000) == pytest.approx(0.01)
 
 
+def test_stable_stays_at_the_peak_and_falls_in_the_last_fifth_only() -> None:
+    def factor(step: int, max_steps: int = 1100) -> float:
+        return learning_rate_factor(step, warmup_steps=100, max_steps=max_steps, schedule="stable")
+
+    assert factor(0) == pytest.approx(0.1)
+    assert factor(50) == pytest.approx(0.55)
+    assert [factor(step) for step in (100, 500, 900)] == pytest.approx([1.0] * 3)
+    assert factor(1000) == pytest.approx(0.505)  # half way down
+    assert factor(1100) == factor(5000) == pytest.approx(0.01)
+    for step in range(900):
+        assert factor(step, 1100) == pytest.approx(factor(step, 4000))
+
+
 def test_the_cosine_stays_above_the_line_at_first_and_below_it_later() -> None:
     def factors(step: int) -> tuple[float, float]:
         lengths = {"warmup_steps": 0, "max_steps": 100}
@@ -36,7 +49,7 @@ def test_the_cosine_stays_above_the_line_at_first_and_below_it_later() -> None:
 @given(
     warmup_steps=st.integers(0, 50),
     further_steps=st.integers(1, 200),
-    schedule=st.sampled_from(["cosine", "triangular"]),
+    schedule=st.sampled_from(["cosine", "triangular", "stable"]),
 )
 def test_rises_to_the_peak_and_then_only_falls(warmup_steps: int, further_steps: int, schedule: str) -> None:
     max_steps = warmup_steps + further_steps
@@ -58,5 +71,5 @@ def test_warmup_that_never_ends_is_an_error_with_both_numbers(max_steps: int) ->
 
 
 def test_an_unknown_schedule_is_an_error() -> None:
-    with pytest.raises(UserError, match="--lr_schedule linear: unknown; choose one of cosine, triangular"):
+    with pytest.raises(UserError, match="--lr_schedule linear: unknown; choose one of cosine, triangular, stable"):
         learning_rate_factor(0, warmup_steps=1, max_steps=2, schedule="linear")

@@ -1,6 +1,7 @@
 import json
 import math
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -16,10 +17,11 @@ import torch.nn.functional as F
 from accelerate.state import AcceleratorState
 from transformers import Wav2Vec2Config, Wav2Vec2Model
 
-from lact_asr_model.checkpoint_io import load_best_model, load_checkpoint
+from lact_asr_model.checkpoint_io import load_best_model, load_checkpoint, save_best_model
 from lact_asr_model.errors import UserError
 from lact_asr_model.training import train_hybrid_asr
 from lact_asr_model.training.arguments import TrainingArguments
+from lact_asr_model.training.checkpoint import TrainingState
 from lact_asr_model.training.interruption import StopRequest
 from lact_asr_model.training.loading import Batch
 from lact_asr_model.training.trainer import Trainer, main, train
@@ -37,7 +39,12 @@ NO_LEARNING = 1e-30  # a learning rate that leaves float32 weights as they are
 
 
 def state_of(arguments: TrainingArguments) -> dict[str, Any]:
-    return torch.load(arguments.output_dir / "training_state.pt", weights_only=True)
+    """The saved state, with what a validation after it has changed."""
+    state = torch.load(arguments.output_dir / "training_state.pt", weights_only=True)
+    progress_path = arguments.output_dir / "training_progress.json"
+    if progress_path.exists():
+        state["progress"] = json.loads(progress_path.read_text())
+    return state
 
 
 def assert_same_state(first: TrainingArguments, second: TrainingArguments) -> None:
@@ -318,12 +325,218 @@ def test_a_time_limit_still_leaves_a_model_and_can_be_lifted(make_arguments: Mak
     assert is_identical(first, second)
 
 
+def spoil_later(trainer: Trainer, names: set[str]) -> None:
+    """Make recordings unreadable after they were looked at."""
+    for utterance in trainer.dataset.utterances + trainer.val_utterances:
+        if utterance.id in names:
+            utterance.audio_path.write_bytes(b"RIFF not really")
+
+
+@pytest.fixture
+def own_data(librispeech_dir: Path, tmp_path: Path) -> Path:
+    """A copy of the data that a test may spoil."""
+    return shutil.copytree(librispeech_dir, tmp_path / "own_data")
+
+
+@pytest.mark.parametrize("num_workers", [0, 1])
+def test_recordings_that_break_later_are_skipped_named_once_and_counted(
+    make_arguments: Make, own_data: Path, num_workers: int, capsys: pytest.CaptureFixture[str]
+) -> None:
+    options = {"batch_size": 1, "gradient_accumulation_steps": 2, "max_steps": None, "max_epochs": 2, "eval_every": 2}
+    trainer = Trainer(make_arguments(data_dir=own_data, num_workers=num_workers, **options), StopRequest(None))
+    spoil_later(trainer, {"1-10-0001", "1-10-0004", "2-10-0002"})
+    results = trainer.run()
+    trainer.close()
+    assert results["step"] == 8  # every step is taken, also those with an empty batch
+    assert all(math.isfinite(loss) for loss in losses(results))
+    assert sorted(results["skipped"]) == ["1-10-0001", "1-10-0004", "2-10-0002"]
+    assert results["validation"]["num_utterances"] == 2
+    printed = capsys.readouterr().out
+    for name in results["skipped"]:
+        assert printed.count(f"skipped {name}: ") == 1
+
+
+def test_a_skipped_recording_leaves_the_step_to_the_others(
+    make_arguments: Make, make_config: MakeConfig, own_data: Path, tmp_path: Path
+) -> None:
+    """Without it in one batch of all utterances, or without it in the data: the same steps."""
+    options = {"config_path": make_config(**NOTHING_RANDOM), "max_steps": 2, "peak_lr": 2e-3}
+    kinds = {"one": {"batch_size": 7}, "two": {"batch_size": 1, "gradient_accumulation_steps": 7}}
+    spoiled = {}
+    for name, sizes in kinds.items():
+        data_dir = shutil.copytree(own_data, tmp_path / f"data-{name}")
+        trainer = Trainer(
+            make_arguments(data_dir=data_dir, output_dir=tmp_path / name, **sizes, **options), StopRequest(None)
+        )
+        spoil_later(trainer, {"1-10-0003"})
+        spoiled[name] = losses(trainer.run())
+        trainer.close()
+    chapter = own_data / "LibriSpeech" / "train-tiny" / "1" / "10"
+    lines = (chapter / "1-10.trans.txt").read_text().splitlines(keepends=True)
+    (chapter / "1-10.trans.txt").write_text("".join(line for line in lines if "0003" not in line))
+    without = losses(
+        train(make_arguments(data_dir=own_data, output_dir=tmp_path / "without", **kinds["one"], **options))
+    )
+    assert spoiled["one"] == pytest.approx(without, rel=1e-4)
+    assert spoiled["two"] == pytest.approx(without, rel=1e-4)
+
+
+def test_processes_take_the_same_steps_when_one_of_them_finds_nothing_to_read(
+    make_arguments: Make, own_data: Path, tmp_path: Path
+) -> None:
+    """Every file of one batch is spoiled; the look at the data, whose memory is kept, does not see it."""
+    arguments = make_arguments(data_dir=own_data, batch_size=1, max_steps=8, eval_every=8)
+    Trainer(arguments, StopRequest(None)).close()
+    audio_paths = sorted((own_data / "LibriSpeech" / "train-tiny").rglob("1-10-000[0-5].*"))
+    for path in audio_paths[:5]:
+        status = path.stat()
+        path.write_bytes(b"RIFF not really".ljust(status.st_size, b"\0"))
+        os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
+    torchrun = ("-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2")
+    process = start(*torchrun, str(REPOSITORY / "training" / "train_hybrid_asr.py"), *command_line(arguments))
+    printed, errors = process.communicate(timeout=240)
+    assert process.returncode == 0, errors
+    results = json.loads((arguments.output_dir / "results.json").read_text())
+    assert results["step"] == 8
+    assert len(results["skipped"]) == 5
+    assert printed.count("skipped ") == 5
+
+
+def test_the_state_is_saved_before_validation_and_an_interrupted_one_is_made_up_for(
+    make_arguments: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    options = {"max_steps": 6, "eval_every": 2, "early_stop_patience": 3}
+    unbroken = make_arguments(output_dir=tmp_path / "unbroken", **options)
+    train(unbroken)
+    broken = make_arguments(output_dir=tmp_path / "broken", resume=True, **options)
+    with monkeypatch.context() as context:
+        context.setattr(train_hybrid_asr, "validate", lambda *args, **options: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            train(broken)
+    assert state_of(broken)["progress"]["step"] == 2
+    assert state_of(broken)["progress"]["validated_step"] == -1
+    train(broken)
+    assert_same_state(unbroken, broken)
+
+
+def test_a_validation_does_not_write_the_weights_again(make_arguments: Make) -> None:
+    arguments = make_arguments(max_steps=2, eval_every=2)
+    train(arguments)
+    written_ns = (arguments.output_dir / "training_state.pt").stat().st_mtime_ns
+    assert (arguments.output_dir / "best_model.pt").stat().st_mtime_ns > written_ns
+    assert state_of(arguments)["progress"]["validated_step"] == 2
+    assert train(make_arguments(max_steps=2, eval_every=2, resume=True))["step"] == 2
+
+
+@pytest.mark.parametrize("by_seconds", [False, True])
+def test_a_smaller_batch_with_more_accumulation_goes_on_with_the_same_training(
+    make_arguments: Make, make_config: MakeConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, by_seconds: bool
+) -> None:
+    """Stopped inside an epoch, twice: the steps are those of an unchanged training."""
+    options = {"config_path": make_config(**NOTHING_RANDOM), "peak_lr": 2e-3, "max_steps": 12}
+    name, large, small = ("batch_seconds", 3.0, 1.5) if by_seconds else ("batch_size", 2, 1)
+    before = {name: large, "gradient_accumulation_steps": 1, **options}
+    after = {name: small, "gradient_accumulation_steps": 2, **options}
+    unchanged = make_arguments(output_dir=tmp_path / "unchanged", **before)
+    expected = train(unchanged)
+
+    def train_until(step: int, sizes: dict[str, Any]) -> None:
+        with monkeypatch.context() as context:
+            interrupt = lambda trainer: "SIGTERM" if trainer.state.progress.step == step else None  # noqa: E731
+            context.setattr(Trainer, "_interruption", interrupt)
+            assert train(make_arguments(output_dir=tmp_path / "changed", resume=True, **sizes))["step"] == step
+
+    train_until(5, before)
+    train_until(7, after)
+    assert state_of(make_arguments(output_dir=tmp_path / "changed"))["progress"]["batches_in_epoch"] > 0
+    changed = train(make_arguments(output_dir=tmp_path / "changed", resume=True, **before))
+    assert losses(changed) == pytest.approx(losses(expected), rel=1e-3)
+    assert len(set(losses(expected))) == 12
+    weights = [state_of(make_arguments(output_dir=tmp_path / kind))["model"] for kind in ("unchanged", "changed")]
+    for tensor_name, tensor in weights[0].items():
+        torch.testing.assert_close(weights[1][tensor_name], tensor, rtol=0, atol=1e-3)
+
+    wrong = {**after, "gradient_accumulation_steps": 3}
+    with pytest.raises(UserError) as error:
+        train(make_arguments(output_dir=tmp_path / "changed", resume=True, **wrong))
+    assert f"a step of this training has {large:g} = --{name} {large:g} x" in str(error.value)
+    assert f"not {3 * small:g} = --{name} {small:g} x --gradient_accumulation_steps 3 x 1 proc" in str(error.value)
+
+
+def test_states_from_before_plans_and_new_options_go_on(make_arguments: Make) -> None:
+    arguments = make_arguments(batch_size=2, gradient_accumulation_steps=2, max_steps=2)
+    train(arguments)
+    path = arguments.output_dir / "training_state.pt"
+    state = torch.load(path, weights_only=True)
+    identity = state["identity"]
+    del state["progress"]["plan"], state["progress"]["skipped"]
+    for name in ("--normalize", "--join_share", "intermediate_ctc_layers"):
+        del identity[name]
+    identity |= {
+        "--batch_size": 2,
+        "--batch_seconds": None,
+        "--gradient_accumulation_steps": 2,
+        "number of processes": 1,
+    }
+    torch.save(state, path)
+    (arguments.output_dir / "training_progress.json").unlink()
+    sizes = {"batch_size": 4, "gradient_accumulation_steps": 1}
+    assert train(make_arguments(max_steps=3, resume=True, **sizes))["step"] == 3
+    with pytest.raises(UserError, match=r"started with --join_share = 0.0, not 0.5"):
+        torch.save(state, path)
+        train(make_arguments(max_steps=4, resume=True, join_share=0.5, **sizes))
+
+
+def test_a_checkpoint_that_adapts_is_chosen_and_tested_with_adaptation(
+    make_arguments: Make, make_config: MakeConfig, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = {"ttt_loss_type": "entropy", "ttt_learning_rate": 0.5, "ttt_steps": 2}
+    options = {"config_path": make_config(**config), "peak_lr": NO_LEARNING, "test_subset": "test-tiny", "max_steps": 2}
+    plain = train(make_arguments(output_dir=tmp_path / "plain", **options))
+    printed = capsys.readouterr().out
+    assert not plain["validation"]["is_adapted"] and "with adaptation" not in printed
+    adapted = train(make_arguments(output_dir=tmp_path / "adapted", enable_ttt=True, **options))
+    printed = capsys.readouterr().out
+    assert adapted["validation"]["is_adapted"] and adapted["test"]["is_adapted"]
+    assert printed.count("with adaptation") == 2
+    for name in ("validation", "test"):
+        assert abs(adapted[name]["loss"] - plain[name]["loss"]) > 1e-3
+
+
+def test_letters_and_words_that_get_lost_are_told_before_the_first_step(
+    make_arguments: Make, own_data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    base = make_arguments(output_dir=tmp_path / "base", train_subset="test-tiny", max_steps=2)  # which has no F
+    train(base)
+    transcript = own_data / "LibriSpeech" / "train-tiny" / "1" / "10" / "1-10.trans.txt"
+    transcript.write_text(transcript.read_text().replace("A CAB", "A CAB FOR 50 %"))
+    capsys.readouterr()
+    options = {"init_from": base.output_dir / "best_model", "config_path": None, "data_dir": own_data, "max_steps": 2}
+    train(make_arguments(output_dir=tmp_path / "tuned", **options))
+    lines = capsys.readouterr().out.splitlines()
+    first_step = next(number for number, line in enumerate(lines) if line.startswith("step 1/"))
+    (lost,) = [line for line in lines[:first_step] if "lose digits" in line]
+    assert lost.startswith("--train_subset train-tiny: 2 words in 1 of 7 transcripts") and "'50', '%'" in lost
+    (unknown,) = [line for line in lines[:first_step] if "vocabulary of the model" in line]
+    assert "does not have F (5)" in unknown
+
+
+def test_normalize_spells_the_transcripts_out(make_arguments: Make, own_data: Path, tmp_path: Path) -> None:
+    pytest.importorskip("inflect", reason="the normalize extra is not installed")
+    transcript = own_data / "LibriSpeech" / "dev-tiny" / "2" / "10" / "2-10.trans.txt"
+    transcript.write_text(transcript.read_text().replace("A FACE", "2 CATS & 1"))
+    arguments = make_arguments(data_dir=own_data, normalize=True, test_subset="dev-tiny", max_steps=2)
+    train(arguments)
+    lines = (arguments.output_dir / "test_results.jsonl").read_text().splitlines()
+    assert json.loads(lines[0])["ref"] == "TWO CATS AND ONE"
+
+
 def test_another_training_in_the_same_folder_is_refused(make_arguments: Make) -> None:
     train(make_arguments())
     with pytest.raises(UserError, match=r"--output_dir .*out: holds a training already; add --resume"):
         train(make_arguments())
-    with pytest.raises(UserError, match=r"started with --batch_size = 4, not 3; "):
-        train(make_arguments(resume=True, batch_size=3))
+    with pytest.raises(UserError, match=r"started with --seed = 0, not 3; "):
+        train(make_arguments(resume=True, seed=3))
     assert train(make_arguments(resume=True, max_steps=6))["step"] == 6
 
 
@@ -378,6 +591,84 @@ def test_fine_tuning_starts_from_the_checkpoints_weights_and_vocabulary(
 
     with pytest.raises(UserError, match=r"--init_from .*: its weights do not fit .*; leave out --config_path"):
         train(make_arguments(config_path=make_config(num_hidden_layers=1), output_dir=tmp_path / "wrong", **options))
+
+
+def test_intermediate_heads_start_as_copies_of_the_last_one_or_as_those_of_the_checkpoint(
+    make_arguments: Make, make_config: MakeConfig, tmp_path: Path
+) -> None:
+    base = make_arguments(output_dir=tmp_path / "base", config_path=make_config(num_hidden_layers=4), peak_lr=5e-3)
+    train(base)
+    options = {"peak_lr": NO_LEARNING, "max_steps": 2}
+
+    def start_from(checkpoint: Path, name: str, blocks: list[int]) -> dict[str, torch.Tensor]:
+        config_path = make_config(num_hidden_layers=4, intermediate_ctc_layers=blocks)
+        arguments = make_arguments(init_from=checkpoint, config_path=config_path, output_dir=tmp_path / name, **options)
+        results = train(arguments)
+        assert {"loss", "ctc", "masked", "intermediate"} <= results["history"][0].keys()
+        return load_checkpoint(arguments.output_dir / "best_model")[0].state_dict()
+
+    expected = load_checkpoint(base.output_dir / "best_model")[0].state_dict()
+    first = start_from(base.output_dir / "best_model", "first", [2])
+    assert is_identical({name: first[name] for name in expected}, expected)
+    for copied, origin in (("norm", "final_norm"), ("output", "lm_head")):
+        for part in ("weight", "bias"):
+            assert torch.equal(first[f"intermediate_heads.2.{copied}.{part}"], expected[f"{origin}.{part}"])
+
+    changed = load_checkpoint(tmp_path / "first" / "best_model")[0]
+    with torch.no_grad():
+        changed.intermediate_heads["2"].output.bias.fill_(0.25)
+    save_best_model(tmp_path / "changed.pt", changed, load_best_model(tmp_path / "first" / "best_model.pt")[1])
+    second = start_from(tmp_path / "changed.pt", "second", [1, 2])
+    assert (second["intermediate_heads.2.output.bias"] == 0.25).all()
+    assert torch.equal(second["intermediate_heads.1.output.bias"], expected["lm_head.bias"])
+
+    without = make_arguments(
+        init_from=tmp_path / "changed.pt",
+        config_path=make_config(num_hidden_layers=4),
+        output_dir=tmp_path / "without",
+        **options,
+    )
+    train(without)
+    assert "intermediate" not in json.loads((without.output_dir / "results.json").read_text())["history"][0]
+
+
+def test_neighbours_of_a_speaker_are_heard_as_long_recordings(
+    make_arguments: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    heard: list[str] = []
+    step = Trainer._step
+
+    def recording(trainer: Trainer, batches: list[Batch]) -> None:
+        heard.extend(name for batch in batches for name in batch["ids"])
+        step(trainer, batches)
+
+    monkeypatch.setattr(Trainer, "_step", recording)
+    options = {"max_steps": None, "max_epochs": 1, "warmup_steps": 0, "batch_size": 2}
+    results = train(make_arguments(join_share=1.0, join_seconds=2.5, **options))
+    assert all(math.isfinite(loss) for loss in losses(results))
+    names = [f"1-10-{number:04d}" for number in range(7)]
+    assert sorted(name for joined in heard for name in joined.split("+")) == names
+    assert max(joined.count("+") for joined in heard) >= 1
+    for joined in heard:  # neighbours, in their order
+        parts = joined.split("+")
+        assert parts == names[names.index(parts[0]) :][: len(parts)]
+
+
+def test_the_state_is_saved_by_the_clock_without_a_validation(
+    make_arguments: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    saved: list[tuple[int, int]] = []
+    save = TrainingState.save
+
+    def recording(state: TrainingState, *args: Any) -> None:
+        saved.append((state.progress.step, state.progress.validated_step))
+        save(state, *args)
+
+    monkeypatch.setattr(TrainingState, "save", recording)
+    for save_minutes, expected in ((1e-9, [(1, -1), (2, -1), (3, -1)]), (60.0, [])):
+        saved.clear()
+        train(make_arguments(save_minutes=save_minutes, output_dir=make_arguments().output_dir / str(save_minutes)))
+        assert saved == [*expected, (4, -1)]
 
 
 @pytest.mark.parametrize("scale", [0.0, 1.0])

@@ -7,6 +7,8 @@ from transformers import Wav2Vec2Processor
 
 from lact_asr_model.configuration_hybrid_asr import HybridASRConfig
 from lact_asr_model.data.sources import read_utterances
+from lact_asr_model.data.utterance import Utterance
+from lact_asr_model.errors import UserError
 from lact_asr_model.metrics import ErrorCounts
 from lact_asr_model.modeling_hybrid_asr import HybridASRForCTC
 from lact_asr_model.text import build_vocabulary, make_processor
@@ -55,3 +57,20 @@ def test_rates_are_those_of_the_corpus_not_means_over_utterances() -> None:
     assert summary["word_counts"] == {"substitutions": 1, "deletions": 0, "insertions": 0, "reference_length": 10}
     assert summary["wer_interval"][0] <= 0.1 <= summary["wer_interval"][1]
     assert "WER 10.00 % (1/10)" in result.describe()
+
+
+def test_recordings_that_cannot_be_read_are_left_out_and_told(
+    librispeech_dir: Path, small_vocabulary_model: Recogniser, tmp_path: Path
+) -> None:
+    model, processor = small_vocabulary_model
+    (tmp_path / "bad.wav").write_bytes(b"RIFF not really")
+    bad = Utterance("bad", tmp_path / "bad.wav", "A", 1.0)
+    first, *others = read_utterances("dev-tiny", librispeech_dir)
+    options = {"batch_size": 2, "num_workers": 0}
+    result = validate(model, [first, bad, *others], processor, Accelerator(cpu=True), **options)
+    expected = validate(model, [first, *others], processor, Accelerator(cpu=True), **options)
+    assert result.transcripts == expected.transcripts
+    assert result.words == expected.words
+    assert [name for name, _ in result.skipped] == ["bad"] and expected.skipped == []
+    with pytest.raises(UserError, match=r"validation: none of the recordings can be read, such as .*bad\.wav"):
+        validate(model, [bad], processor, Accelerator(cpu=True), **options)
