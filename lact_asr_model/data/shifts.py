@@ -14,7 +14,8 @@ from typing import Any
 import numpy as np
 import soundfile
 
-from lact_asr_model.audio import SAMPLING_RATE, find_audio_files, load_audio, resample
+from lact_asr_model.audio import SAMPLING_RATE, load_audio, resample
+from lact_asr_model.audio_search import find_audio_files
 from lact_asr_model.errors import UserError
 
 ACTIVITY_FRAME_SAMPLES = SAMPLING_RATE // 50  # 20 ms

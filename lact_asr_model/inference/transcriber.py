@@ -8,16 +8,18 @@ from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 import numpy as np
 import torch
 
+from lact_asr_model.audio import AudioReader
 from lact_asr_model.decoding.greedy import GreedyDecoder
 from lact_asr_model.decoding.hypothesis import Decoder, Hypothesis
 from lact_asr_model.decoding.parallel import ParallelDecoder, collect
 from lact_asr_model.errors import UserError
-from lact_asr_model.inference.segments import Segment, read_segments, split_at_quiet_points
+from lact_asr_model.inference.sample_arrays import as_recordings
+from lact_asr_model.inference.segments import Segment, split_at_quiet_points
 from lact_asr_model.inference.ttt_options import TTTOptions
 from lact_asr_model.inference.ttt_procedure import Adaptation, adapt
 from lact_asr_model.inference.ttt_weights import OwnWeights
@@ -61,12 +63,26 @@ class Transcript:
 
 
 @dataclass(frozen=True)
+class AudioSource:
+    """What to transcribe: a file, or one of its channels (an index; None = the mean of all)."""
+
+    path: Path
+    channel: int | None = None
+
+
+@dataclass(frozen=True)
 class FileResult:
-    """The transcript of a file, or the reason why there is none."""
+    """The transcript of a file, or the reason why there is none.
+
+    is_partial: the file is damaged or cut, and the transcript is of what could be read. warnings: this and whatever
+    else a user should know about the file, a line each.
+    """
 
     path: Path
     transcript: Transcript | None
     error: UserError | None = None
+    is_partial: bool = False
+    warnings: tuple[str, ...] = ()
 
 
 class Transcriber:
@@ -125,34 +141,54 @@ class Transcriber:
         self._stream_weights: OwnWeights | None = None
         self._stream_length = 0
 
-    def transcribe_samples(self, recordings: Sequence[np.ndarray]) -> list[Transcript]:
-        """Transcribe float32 recordings [samples] at 16 kHz; the results are in their order.
+    def transcribe_samples(self, recordings: Sequence[Any]) -> list[Transcript]:
+        """Transcribe recordings [samples] at 16 kHz; the results are in their order.
+
+        Each may be an array, tensor or list, float or int16 or int32, with one channel or several (see `as_samples`).
 
         Raises:
-            UserError: a recording holds NaN or infinite samples, or memory runs out.
+            UserError: a recording is none of these, or holds NaN or infinite samples, or memory runs out.
         """
-        for index, samples in enumerate(recordings):
-            if not np.isfinite(samples).all():
-                raise UserError(f"recording {index}: samples are NaN or infinite; check where they come from")
-        order = list(range(len(recordings)))
+        arrays = as_recordings(recordings)
+        order = list(range(len(arrays)))
         if not self.is_stream:
-            order.sort(key=lambda index: -len(recordings[index]))
-        sources = ((index, split_at_quiet_points([recordings[index]], self.chunk_seconds)) for index in order)
+            order.sort(key=lambda index: -len(arrays[index]))
+        sources = ((index, split_at_quiet_points([arrays[index]], self.chunk_seconds)) for index in order)
         transcripts = {recording.key: recording.transcript() for recording in self._transcribe(sources)}
-        return [transcripts[index] for index in range(len(recordings))]
+        return [transcripts[index] for index in range(len(arrays))]
 
-    def transcribe_files(self, paths: Iterable[str | Path]) -> Iterator[FileResult]:
+    def transcribe_files(
+        self, sources: str | Path | Iterable[str | Path | AudioSource], *, strict: bool = False
+    ) -> Iterator[FileResult]:
         """Transcribe audio files one after the other, in their order; a bad file gives a result with an error.
+
+        Args:
+            sources: paths, or channels of files; a bare path is one file.
+            strict: a damaged or cut file is an error too, instead of a partial transcript.
 
         Raises:
             UserError: memory runs out.
         """
-        sources = ((Path(path), read_segments(path, self.chunk_seconds)) for path in paths)
-        for recording in self._transcribe(sources):
+        if isinstance(sources, str | Path):
+            sources = [sources]
+        for recording in self._transcribe(self._read(sources, strict)):
+            reader = recording.key
+            warnings = tuple(reader.warnings)
             if recording.error is not None:
-                yield FileResult(recording.key, None, recording.error)
+                yield FileResult(reader.path, None, recording.error, warnings=warnings)
             else:
-                yield FileResult(recording.key, recording.transcript())
+                yield FileResult(
+                    reader.path, recording.transcript(), is_partial=reader.damage is not None, warnings=warnings
+                )
+
+    def _read(
+        self, sources: Iterable[str | Path | AudioSource], strict: bool
+    ) -> Iterator[tuple[AudioReader, Iterator[Segment]]]:
+        for source in sources:
+            if not isinstance(source, AudioSource):
+                source = AudioSource(Path(source))
+            reader = AudioReader(source.path, channel=source.channel, strict=strict)
+            yield reader, split_at_quiet_points(reader, self.chunk_seconds)
 
     def _transcribe(self, sources: Iterable[tuple[Key, Iterable[Segment]]]) -> Iterator["_Recording[Key]"]:
         """Recognise the segments of all sources in batches; yields the finished recordings in their order."""
@@ -210,7 +246,9 @@ class Transcriber:
             return lambda: transcripts
         try:
             hypotheses_of_batch, adaptation = self._compute([batch[index] for index in audible])
-        except torch.OutOfMemoryError:
+        except (MemoryError, RuntimeError) as error:
+            if not _is_out_of_memory(error):
+                raise
             raise UserError(
                 f"out of memory on {self.device} with batch size {len(batch)} and segments of up to "
                 f"{max(durations):.0f} s; lower --batch_size or --chunk_seconds"
@@ -318,6 +356,11 @@ def vocabulary_of(processor: "Wav2Vec2Processor") -> list[str]:
     """The symbol of every output of the model."""
     ids = processor.tokenizer.get_vocab()
     return sorted(ids, key=lambda symbol: ids[symbol])
+
+
+def _is_out_of_memory(error: Exception) -> bool:
+    """Whether Python, a GPU or PyTorch's allocator of main memory, which has no error of its own, ran out."""
+    return isinstance(error, MemoryError | torch.OutOfMemoryError) or "DefaultCPUAllocator" in str(error)
 
 
 @dataclass

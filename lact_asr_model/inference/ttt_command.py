@@ -3,7 +3,7 @@
 import argparse
 from collections.abc import Sequence
 
-from lact_asr_model.errors import one_line_errors
+from lact_asr_model.errors import one_line_errors, print_warning
 from lact_asr_model.inference.command_line import (
     add_model_options,
     add_ttt_options,
@@ -13,7 +13,7 @@ from lact_asr_model.inference.command_line import (
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Run the command. Exits with 2 when an input is bad."""
+    """Run the command. Exits with 2 when an input is bad, and with 1 when only a part of it could be read."""
     parser = argparse.ArgumentParser(description="Show a recording's transcript before and after adapting to it.")
     parser.add_argument("--audio_file", metavar="FILE", required=True, help="the recording")
     parser.add_argument(
@@ -26,10 +26,13 @@ def main(argv: Sequence[str] | None = None) -> None:
     add_ttt_options(parser)
     add_model_options(parser)
     with one_line_errors():
-        _compare(parser.parse_args(argv))
+        is_partial = _compare(parser.parse_args(argv))
+    if is_partial:
+        raise SystemExit(1)
 
 
-def _compare(arguments: argparse.Namespace) -> None:
+def _compare(arguments: argparse.Namespace) -> bool:
+    """Print the comparison; returns whether the recording is damaged and only a part of it was compared."""
     model, processor, device = load_model(arguments)
 
     from lact_asr_model.inference.transcriber import Transcriber
@@ -43,6 +46,8 @@ def _compare(arguments: argparse.Namespace) -> None:
         if result.error is not None:
             raise result.error
     assert before.transcript is not None and after.transcript is not None
+    for warning in after.warnings:
+        print_warning(warning)
 
     print(f"recording  {arguments.audio_file} ({before.transcript.duration_seconds:.2f} s)")
     print(f"before     {before.transcript.text}")
@@ -55,3 +60,4 @@ def _compare(arguments: argparse.Namespace) -> None:
         f"time       plain {plain_seconds:.3f} s, adapted {adapting_seconds:.3f} s "
         f"(of which adaptation {adapting.stage_seconds['adaptation']:.3f} s)"
     )
+    return after.is_partial
