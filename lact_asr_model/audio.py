@@ -238,6 +238,8 @@ def _join(reader: AudioReader) -> np.ndarray:
 @contextmanager
 def _opened(path: str | Path) -> Iterator[BinaryIO]:
     """A file that can be sought in; of a pipe, its content. Raises UserError."""
+    if "\0" in str(path):
+        raise UserError(f"{path}: a name cannot hold a NUL; check the path")
     try:
         with Path(path).open("rb") as file, ExitStack() as stack:
             source: BinaryIO = file
@@ -271,7 +273,7 @@ def _container(path: Path, file: BinaryIO) -> Iterator[tuple[av.container.InputC
     with container:
         stream = container.streams.best("audio") if container.streams.audio else None
         if stream is None:
-            raise UserError(f"{path}: there is no sound in it; name a file that has an audio track")
+            raise UserError(f"{path}: there is no audio in it that FFmpeg knows; name a file that has some")
         if stream.codec_context is None:
             raise UserError(f"{path}: its audio is in a format that FFmpeg cannot decode; {_CONVERT}")
         yield container, cast(av.AudioStream, stream)

@@ -255,6 +255,8 @@ def _channels(recording: Recording, channels: str) -> Iterator[Recording]:
     from lact_asr_model.audio import count_channels
 
     try:
+        if not recording.path.is_file():
+            raise UserError(f"{recording.name}: a pipe cannot be read once for each channel; write it to a file first")
         num_channels = count_channels(recording.path)
     except UserError as error:
         yield replace(recording, error=error)
