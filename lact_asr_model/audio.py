@@ -7,6 +7,7 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from fractions import Fraction
 from pathlib import Path
 from typing import BinaryIO, cast
 
@@ -294,7 +295,7 @@ class _Decoder:
 
     def header_seconds(self) -> float | None:
         """The length by the header, or None where it cannot be relied on."""
-        seconds = 0.0
+        seconds = Fraction()
         for part in self._parts():
             with _container(self.path, part) as (container, stream):
                 part_seconds = _header_seconds(stream)
@@ -304,7 +305,7 @@ class _Decoder:
                 if stream.codec_context.name == "opus":
                     seconds -= _opus_delay_seconds(stream)
         is_plausible = 0 < seconds < num_bytes_of(self.file) * 8 / _LEAST_BITS_PER_SECOND
-        return seconds if is_plausible else None
+        return float(seconds) if is_plausible else None
 
     def blocks(self) -> Iterator[tuple[np.ndarray, int]]:
         """Float32 [channels, samples] of at most 10 s, each with its sampling rate in Hz. Raises UserError."""
@@ -432,26 +433,26 @@ def _is_reliable_header(format_name: str, file: BinaryIO) -> bool:
     return format_name in _HEADER_FORMATS
 
 
-def _promised_seconds(stream: av.AudioStream, format_name: str) -> float | None:
+def _promised_seconds(stream: av.AudioStream, format_name: str) -> Fraction | None:
     """The length that a header states; None where the writer left it open."""
     context = stream.codec_context
     if format_name == "caf":
-        return stream.frames / context.sample_rate if stream.frames else None
+        return Fraction(stream.frames, context.sample_rate) if stream.frames else None
     if format_name == "aiff" and stream.frames * context.channels * context.format.bytes >= UNKNOWN_NUM_BYTES:
         return None
     return _header_seconds(stream)
 
 
-def _header_seconds(stream: av.AudioStream) -> float | None:
+def _header_seconds(stream: av.AudioStream) -> Fraction | None:
     if stream.duration is None or stream.time_base is None:
         return None
-    return float(stream.duration * stream.time_base)
+    return stream.duration * stream.time_base
 
 
-def _opus_delay_seconds(stream: av.AudioStream) -> float:
+def _opus_delay_seconds(stream: av.AudioStream) -> Fraction:
     """What an Opus decoder leaves out at the beginning, which the length of the stream includes (RFC 7845)."""
-    extradata = stream.codec_context.extradata
-    return struct.unpack("<H", extradata[10:12])[0] / 48000 if extradata and len(extradata) >= 12 else 0.0
+    header = stream.codec_context.extradata or b""
+    return Fraction(struct.unpack("<H", header[10:12])[0], 48000) if len(header) >= 12 else Fraction()
 
 
 def _drain(fifo: av.AudioFifo) -> Iterator[tuple[np.ndarray, int]]:
