@@ -84,12 +84,15 @@ class AudioReader:
 
     def __iter__(self) -> Iterator[np.ndarray]:
         num_samples = 0
-        with _opened(self.path) as file:
-            decoder = _Decoder(self.path, file)
-            for block in self._resampled(decoder.blocks()):
-                if len(block):
-                    num_samples += len(block)
-                    yield block
+        try:
+            with _opened(self.path) as file:
+                decoder = _Decoder(self.path, file)
+                for block in self._resampled(decoder.blocks()):
+                    if len(block):
+                        num_samples += len(block)
+                        yield block
+        except MemoryError as error:
+            raise UserError(f"{self.path}: {_OUT_OF_MEMORY}") from error
         if num_samples == 0:
             if decoder.fault_seconds is not None:
                 raise UserError(f"{self.path}: not a readable audio file; {_CONVERT}")
@@ -107,10 +110,7 @@ class AudioReader:
                 rate_hz = self._checked_rate(block_rate_hz)
                 is_same = rate_hz == self.sampling_rate
                 resampler = None if is_same else soxr.ResampleStream(rate_hz, self.sampling_rate, 1, dtype="float32")
-            mono = self._choose_channel(samples)
-            if not np.isfinite(mono).all():
-                reason = "samples are NaN or infinite; write the file again, for example as 16-bit WAV"
-                raise UserError(f"{self.path}: {reason}")
+            mono = self._mix(samples)
             yield mono if resampler is None else resampler.resample_chunk(mono)
         if resampler is not None:
             yield resampler.resample_chunk(np.zeros(0, dtype=np.float32), last=True)
@@ -118,18 +118,22 @@ class AudioReader:
     def _checked_rate(self, rate_hz: int) -> int:
         if not _LOWEST_RATE_HZ <= rate_hz <= _HIGHEST_RATE_HZ:
             raise UserError(
-                f"{self.path}: its header gives a sampling rate of {rate_hz} Hz, which is not of this world; "
+                f"{self.path}: its header gives a sampling rate of {rate_hz} Hz, which no recording has; "
                 "write the file again with the rate that it was recorded at"
             )
         return rate_hz
 
-    def _choose_channel(self, samples: np.ndarray) -> np.ndarray:
-        """[channels, samples] to [samples]."""
+    def _mix(self, samples: np.ndarray) -> np.ndarray:
+        """The chosen channel, or the mean, of [channels, samples]: [samples]."""
+        if self.channel is not None:
+            channel = min(self.channel, len(samples) - 1)
+            samples = samples[channel : channel + 1]
+        if not np.isfinite(samples).all():
+            reason = "samples are NaN or infinite; write the file again, for example as 16-bit WAV"
+            raise UserError(f"{self.path}: {reason}")
         num_channels = len(samples)
         if num_channels == 1:
-            return samples[0]
-        if self.channel is not None:
-            return np.ascontiguousarray(samples[min(self.channel, num_channels - 1)])
+            return np.ascontiguousarray(samples[0])
         mix = samples.mean(axis=0)
         energy = float(np.vdot(samples, samples))
         self._mix_energy += float(np.vdot(mix, mix))
@@ -212,6 +216,7 @@ def has_audio(path: str | Path) -> bool:
 
 
 _CONVERT = "convert it anew, for example with `ffmpeg -i IN OUT.wav`"
+_OUT_OF_MEMORY = "too long for the memory of this machine; cut it into pieces"
 _BLOCK_SECONDS = 10
 _LOWEST_RATE_HZ = 1000
 _HIGHEST_RATE_HZ = 1_000_000
@@ -233,7 +238,7 @@ def _join(reader: AudioReader) -> np.ndarray:
         blocks = list(reader)
         return blocks[0] if len(blocks) == 1 else np.concatenate(blocks)
     except MemoryError as error:
-        raise UserError(f"{reader.path}: too long for the memory of this machine; cut it into pieces") from error
+        raise UserError(f"{reader.path}: {_OUT_OF_MEMORY}") from error
 
 
 @contextmanager

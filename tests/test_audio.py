@@ -371,6 +371,25 @@ def test_samples_that_are_not_finite(tmp_path: Path, bad_value: float) -> None:
     assert_one_line_error(tmp_path / "a.wav", "NaN or infinite")
 
 
+@pytest.mark.filterwarnings("error")
+def test_infinities_that_cancel_are_refused_without_a_warning_of_numpy(tmp_path: Path) -> None:
+    samples = np.stack([tone(16000), tone(16000)], axis=1)
+    samples[100] = [np.inf, -np.inf]
+    soundfile.write(tmp_path / "a.wav", samples, 16000, subtype="FLOAT")
+    assert_one_line_error(tmp_path / "a.wav", "NaN or infinite")
+
+
+def test_running_out_of_memory_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object) -> None:
+        raise MemoryError
+
+    soundfile.write(tmp_path / "a.wav", tone(16000), 16000)
+    monkeypatch.setattr(audio, "_drain", fail)
+    assert_one_line_error(tmp_path / "a.wav", "too long for the memory")
+    with pytest.raises(UserError, match="too long for the memory"):
+        list(AudioReader(tmp_path / "a.wav"))
+
+
 def test_nothing_there(tmp_path: Path) -> None:
     (tmp_path / "zero_bytes.wav").touch()
     soundfile.write(tmp_path / "no_samples.wav", np.zeros(0), SAMPLING_RATE)

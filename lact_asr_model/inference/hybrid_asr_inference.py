@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import os
 import shutil
 import sys
 import tempfile
@@ -227,7 +228,7 @@ def _find_recordings(arguments: argparse.Namespace, scratch_dir: Path) -> Iterat
 
     patterns = [*arguments.paths, *([arguments.audio_file] if arguments.audio_file else [])]
     if arguments.paths_from_stdin:
-        patterns += [line for line in sys.stdin.read().splitlines() if line.strip()]
+        patterns += [line for line in os.fsdecode(sys.stdin.buffer.read()).splitlines() if line.strip()]
     for pattern in patterns:
         if pattern == "-":
             path = scratch_dir / "stdin"

@@ -138,9 +138,12 @@ def test_bad_audio_from_stdin_is_named(checkpoint_dir, capsys, monkeypatch, cont
 
 def test_paths_from_stdin(checkpoint_dir, recordings_dir, expected, capsys, monkeypatch) -> None:
     paths = [recordings_dir / name for name in GOOD[:2]]
-    monkeypatch.setattr(sys, "stdin", io.StringIO(f"{paths[0]}\n\n{paths[1]}\n"))
-    assert run("--checkpoint", checkpoint_dir, "--paths_from_stdin") == 0
-    assert capsys.readouterr().out.splitlines() == [f"{path}\t{expected[path.name]}" for path in paths]
+    content = f"{paths[0]}\n\n{paths[1]}\n".encode() + b"no_text_\xe9.wav\n"
+    monkeypatch.setattr(sys, "stdin", SimpleNamespace(buffer=io.BytesIO(content)))
+    assert run("--checkpoint", checkpoint_dir, "--paths_from_stdin") == 1
+    output = capsys.readouterr()
+    assert output.out.splitlines() == [f"{path}\t{expected[path.name]}" for path in paths]
+    assert output.err == "error: no_text_\\udce9.wav: no such audio file; check the path\n"
 
 
 @pytest.mark.parametrize("format_name", ["srt", "vtt"])
