@@ -50,7 +50,7 @@ def durations_seconds(records: list[dict[str, Any]]) -> list[float]:
     return [record["duration"] for record in records]
 
 
-def test_case_03_gsm_with_a_wav_header_and_without_is_read(transcribe: Run, tmp_path: Path) -> None:
+def test_gsm_with_a_wav_header_and_without_is_read(transcribe: Run, tmp_path: Path) -> None:
     soundfile.write(tmp_path / "a.mp3", speech_like(1.0), 16000)
     soundfile.write(tmp_path / "made.wav", speech_like(2.0, 8000), 8000, subtype="GSM610")
     paths = [tmp_path / "a.mp3", FILES / "gsm.wav", tmp_path / "made.wav", FILES / "headerless.gsm"]
@@ -60,7 +60,7 @@ def test_case_03_gsm_with_a_wav_header_and_without_is_read(transcribe: Run, tmp_
     assert all(record["hyp"] for record in records)
 
 
-def test_case_03_gsm_in_a_manifest_and_for_adapt(
+def test_gsm_in_a_manifest_and_for_adapt(
     checkpoint_dir: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     line = {"audio_filepath": str(FILES / "gsm.wav"), "text": "AT THESE BLASPHEMOUS SOUNDS"}
@@ -79,7 +79,7 @@ def test_case_03_gsm_in_a_manifest_and_for_adapt(
     ("name", "encoding"),
     [("a.mp3", {}), ("a.ogg", {"subtype": "VORBIS"}), ("a.opus", {"format": "OGG", "subtype": "OPUS"})],
 )
-def test_case_05_of_joined_files_both_parts_are_whole(
+def test_of_joined_files_both_parts_are_whole(
     transcribe: Run, tmp_path: Path, name: str, encoding: dict[str, str]
 ) -> None:
     parts = [tmp_path / f"{number}{name}" for number in (1, 2)]
@@ -95,7 +95,7 @@ def test_case_05_of_joined_files_both_parts_are_whole(
 
 @pytest.mark.parametrize("chunk_seconds", [30, 5])
 @pytest.mark.parametrize("percent", [60, 80])
-def test_case_06_of_a_cut_wav_the_rest_is_there_whatever_its_length(
+def test_of_a_cut_wav_the_rest_is_there_whatever_its_length(
     transcribe: Run, tmp_path: Path, percent: int, chunk_seconds: int
 ) -> None:
     soundfile.write(tmp_path / "long.wav", speech_like(20.0), 16000)
@@ -118,7 +118,7 @@ VIDEO_AND_PHONE = {
 }
 
 
-def test_case_08_what_phones_and_browsers_record_is_read(
+def test_what_phones_and_browsers_record_is_read(
     transcribe: Run, tmp_path: Path, write_media, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for name, (codec, rate, with_picture) in VIDEO_AND_PHONE.items():
@@ -138,13 +138,13 @@ def test_case_08_what_phones_and_browsers_record_is_read(
     assert piped[0]["hyp"] == records[0]["hyp"]
 
 
-def test_case_08_the_pauses_of_a_telephone_keep_their_length(transcribe: Run) -> None:
+def test_the_pauses_of_a_telephone_keep_their_length(transcribe: Run) -> None:
     exit_code, records, errors = transcribe(FILES / "pauses.amr")
     assert (exit_code, errors) == (0, [])
     assert durations_seconds(records) == pytest.approx([4.36], abs=0.01)  # 218 frames of 20 ms, 23 of comfort noise
 
 
-def test_case_09_a_folder_gives_everything_that_is_readable(transcribe: Run, tmp_path: Path, write_media) -> None:
+def test_a_folder_gives_everything_that_is_readable(transcribe: Run, tmp_path: Path, write_media) -> None:
     samples = speech_like(1.0)
     for name, encoding in {"a.mp3": {}, "w64.w64": {}, "x.aiff": {}, "x.au": {}, "x.oga": {"format": "OGG"}}.items():
         soundfile.write(tmp_path / name, samples, 16000, **encoding)
@@ -159,7 +159,7 @@ def test_case_09_a_folder_gives_everything_that_is_readable(transcribe: Run, tmp
 
 
 @pytest.mark.parametrize("name", ["cut.mp3", "cut.flac"])
-def test_case_13_of_a_damaged_file_the_good_part_is_there(transcribe: Run, tmp_path: Path, name: str) -> None:
+def test_of_a_damaged_file_the_good_part_is_there(transcribe: Run, tmp_path: Path, name: str) -> None:
     soundfile.write(tmp_path / name, speech_like(10.0), 16000)
     content = (tmp_path / name).read_bytes()
     (tmp_path / name).write_bytes(content[: len(content) // 2])
@@ -176,9 +176,7 @@ def test_case_13_of_a_damaged_file_the_good_part_is_there(transcribe: Run, tmp_p
     assert errors[0].startswith("error: ")
 
 
-def test_case_15_messages_about_names_that_are_not_text_can_be_printed_anywhere(
-    checkpoint_dir: Path, tmp_path: Path
-) -> None:
+def test_messages_about_names_that_are_not_text_can_be_printed_anywhere(checkpoint_dir: Path, tmp_path: Path) -> None:
     name = os.fsencode(tmp_path) + b"/caf\xe9.wav"
     Path(os.fsdecode(name)).write_text("no audio")
     command = [sys.executable, "-m", "lact_asr_model.cli", "transcribe", "--checkpoint", str(checkpoint_dir), name]
@@ -190,7 +188,7 @@ def test_case_15_messages_about_names_that_are_not_text_can_be_printed_anywhere(
     assert b"caf\\udce9.wav: there is no audio in it" in line or b"not a readable audio file" in line
 
 
-def test_case_18_an_unfinished_wav_is_read(transcribe: Run, tmp_path: Path) -> None:
+def test_an_unfinished_wav_is_read(transcribe: Run, tmp_path: Path) -> None:
     soundfile.write(tmp_path / "unfinished.wav", speech_like(4.0), 16000)
     content = bytearray((tmp_path / "unfinished.wav").read_bytes())
     content[4:8] = content[40:44] = bytes(4)  # what a recorder that crashed leaves behind
@@ -200,7 +198,7 @@ def test_case_18_an_unfinished_wav_is_read(transcribe: Run, tmp_path: Path) -> N
     assert durations_seconds(records) == [4.0]
 
 
-def test_case_22_names_with_a_dash_in_front_or_very_long(
+def test_names_with_a_dash_in_front_or_very_long(
     transcribe: Run, checkpoint_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     long_name = "x" * 248 + ".mp3"
@@ -216,7 +214,7 @@ def test_case_22_names_with_a_dash_in_front_or_very_long(
     assert result.stdout.strip() == records[0]["hyp"]
 
 
-def test_case_24_arrays_of_every_type_and_a_bare_path_in_python(checkpoint_dir: Path, tmp_path: Path) -> None:
+def test_arrays_of_every_type_and_a_bare_path_in_python(checkpoint_dir: Path, tmp_path: Path) -> None:
     samples = speech_like(2.0).astype(np.float32)
     soundfile.write(tmp_path / "b.wav", samples, 16000, subtype="FLOAT")
     transcriber = Transcriber(*load_checkpoint(checkpoint_dir))
