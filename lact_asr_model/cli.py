@@ -6,8 +6,10 @@ It is imported when it is called: `lact-asr --help` loads neither torch nor tran
 
 import importlib
 import sys
+from typing import Any
 
 import typer
+from typer.core import TyperCommand
 
 from lact_asr_model.errors import one_line_errors
 
@@ -40,12 +42,21 @@ def run_program(name: str, arguments: list[str]) -> None:
         importlib.import_module(module).main(arguments)
 
 
+class _PassThrough(TyperCommand):
+    """A command that leaves all its arguments to the program, `--` included."""
+
+    def parse_args(self, context: Any, arguments: list[str]) -> list[str]:
+        super().parse_args(context, [])
+        context.args = arguments
+        return arguments
+
+
 def _register(name: str, summary: str) -> None:
     @app.command(
         name,
+        cls=_PassThrough,
         help=summary,
         add_help_option=False,
-        context_settings={"allow_extra_args": True, "ignore_unknown_options": True},
     )
     def command(context: typer.Context) -> None:
         run_program(name, context.args)

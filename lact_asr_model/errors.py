@@ -36,9 +36,16 @@ def print_note(note: str) -> None:
 
 def print_error(error: UserError) -> None:
     """One line on stderr."""
-    print(f"error: {' '.join(str(error).split())}", file=sys.stderr, flush=True)
+    _print_line("error", str(error))
 
 
-def print_warning(message: str) -> None:
-    """One line on stderr."""
-    print(f"warning: {' '.join(message.split())}", file=sys.stderr, flush=True)
+def print_warning(warning: str) -> None:
+    """One line on stderr about something that a user should know, though the work goes on."""
+    _print_line("warning", warning)
+
+
+def _print_line(kind: str, text: str) -> None:
+    """A line that any terminal can show: names of files need not be valid text, nor without line breaks."""
+    line = f"{kind}: {' '.join(text.split())}"
+    encoding = sys.stderr.encoding or "utf-8"
+    print(line.encode(encoding, "backslashreplace").decode(encoding), file=sys.stderr, flush=True)

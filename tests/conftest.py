@@ -1,7 +1,9 @@
 """Tiny configuration, model and speech-like data that the whole suite shares."""
 
+from collections.abc import Callable
 from pathlib import Path
 
+import av
 import numpy as np
 import pytest
 import soundfile
@@ -111,3 +113,38 @@ def arpa_path(tmp_path: Path, arpa_text: str) -> Path:
     path = tmp_path / "three_words.arpa"
     path.write_text(arpa_text)
     return path
+
+
+@pytest.fixture(scope="session")
+def write_media() -> Callable[..., None]:
+    """`write_media(path, samples, sampling_rate, codec, ...)`: an audio or video file of any kind, without ffmpeg."""
+    return _write_media
+
+
+def _write_media(
+    path: Path,
+    samples: np.ndarray,
+    sampling_rate: int,
+    codec: str,
+    *,
+    options: dict[str, str] | None = None,
+    with_picture: bool = False,
+) -> None:
+    """Write float [samples] or [2, samples], on request with a black picture; none of them is a silent video."""
+    channels = np.atleast_2d(samples)
+    with av.open(str(path), "w", options=options or {}) as container:
+        if channels.size:
+            stream = container.add_stream(codec, rate=sampling_rate, layout="mono" if len(channels) == 1 else "stereo")
+            stream.bit_rate = 64000
+        if with_picture:
+            picture = container.add_stream("mpeg4", rate=10)
+            picture.width = picture.height = 64
+            container.mux(picture.encode(av.VideoFrame.from_ndarray(np.zeros((64, 64, 3), np.uint8), format="rgb24")))
+            container.mux(picture.encode(None))
+        if channels.size:
+            integers = np.round(channels * 32767).astype(np.int16)
+            frame = av.AudioFrame.from_ndarray(integers.T.reshape(1, -1), format="s16", layout=stream.layout.name)
+            frame.sample_rate = sampling_rate
+            frame.pts = 0
+            container.mux(stream.encode(frame))
+            container.mux(stream.encode(None))

@@ -12,7 +12,9 @@ REPOSITORY = Path(__file__).parents[1]
 PACKAGE = REPOSITORY / "lact_asr_model"
 LAYERS = [
     {"errors"},
+    {"container_structure"},
     {"audio", "text", "metrics", "configuration_hybrid_asr"},
+    {"audio_search"},
     {"ops", "data", "decoding"},
     {"wav2vec2_encoder", "lact_layer"},
     {"modeling_hybrid_asr"},
@@ -26,7 +28,7 @@ LAYERS = [
 RANKS = {unit: rank for rank, units in enumerate(LAYERS) for unit in units}
 MODULES = sorted(path for path in PACKAGE.rglob("*.py") if path != PACKAGE / "__init__.py")
 LAUNCHERS = [*REPOSITORY.glob("training/*.py"), *REPOSITORY.glob("inference/*.py")]
-LIGHT_MODULES = ("errors", "audio", "text", "metrics", "cli")
+LIGHT_MODULES = ("errors", "audio", "audio_search", "text", "metrics", "cli")
 HEAVY_PACKAGES = ("torch", "transformers", "scipy", "pyroomacoustics", "matplotlib", "gradio")
 BANNED_PACKAGES = {"torchaudio", "speechbrain", "torch_audiomentations", "audiomentations", "evaluate"}
 VAGUE_NAMES = {"utils", "util", "helpers", "misc", "common"}

@@ -9,11 +9,11 @@ from lact_asr_model.commands.options import (
     load_model,
     make_ttt_options,
 )
-from lact_asr_model.errors import one_line_errors
+from lact_asr_model.errors import one_line_errors, print_warning
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Run the command. Exits with 2 when an input is bad."""
+    """Run the command. Exits with 2 when an input is bad, and with 1 when only a part of it could be read."""
     parser = argparse.ArgumentParser(description="Show a recording's transcript before and after adapting to it.")
     parser.add_argument("--audio_file", metavar="FILE", required=True, help="the recording")
     parser.add_argument(
@@ -26,10 +26,13 @@ def main(argv: Sequence[str] | None = None) -> None:
     add_ttt_options(parser)
     add_model_options(parser)
     with one_line_errors():
-        _compare(parser.parse_args(argv))
+        is_partial = _compare(parser.parse_args(argv))
+    if is_partial:
+        raise SystemExit(1)
 
 
-def _compare(arguments: argparse.Namespace) -> None:
+def _compare(arguments: argparse.Namespace) -> bool:
+    """Print the comparison; returns whether the recording is damaged and only a part of it was compared."""
     model = load_model(arguments)
 
     from lact_asr_model.recognition.transcriber import Transcriber
@@ -43,6 +46,8 @@ def _compare(arguments: argparse.Namespace) -> None:
         if result.error is not None:
             raise result.error
     assert before.transcript is not None and after.transcript is not None
+    for warning in after.warnings:
+        print_warning(warning)
 
     print(f"recording  {arguments.audio_file} ({before.transcript.duration_seconds:.2f} s)")
     print(f"before     {before.transcript.text}")
@@ -55,3 +60,4 @@ def _compare(arguments: argparse.Namespace) -> None:
         f"time       plain {plain_seconds:.3f} s, adapted {adapting_seconds:.3f} s "
         f"(of which adaptation {adapting.stage_seconds['adaptation']:.3f} s)"
     )
+    return after.is_partial

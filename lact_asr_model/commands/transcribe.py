@@ -2,10 +2,12 @@
 
 import argparse
 import json
+import os
+import shutil
 import sys
 import tempfile
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,7 +20,7 @@ from lact_asr_model.commands.options import (
     make_ttt_options,
     start_decoder,
 )
-from lact_asr_model.errors import UserError, one_line_errors, print_error, print_note
+from lact_asr_model.errors import UserError, one_line_errors, print_error, print_note, print_warning
 from lact_asr_model.recognition.output_formats import (
     SUFFIXES,
     check_writable,
@@ -31,29 +33,58 @@ from lact_asr_model.recognition.output_formats import (
 
 if TYPE_CHECKING:
     from lact_asr_model.recognition.transcriber import Transcriber
-    from lact_asr_model.recognition.transcript import Transcript
+    from lact_asr_model.recognition.transcript import FileResult, Transcript
 
 _SUBTITLE_FORMATS = ("srt", "vtt")
+_CHANNELS = {"mix": None, "left": 0, "right": 1}
 
 
 @dataclass(frozen=True)
 class Recording:
-    """An input of the command: where its audio is, or why there is none."""
+    """An input of the command: where its audio is, or why there is none. channel: its index; None = the mean."""
 
     id: str
     name: str
     path: Path
     error: UserError | None = None
+    channel: int | None = None
+
+
+@dataclass
+class Outcome:
+    """How many inputs were transcribed, how many of these only in part, and how many could not be read."""
+
+    num_transcribed: int = 0
+    num_partial: int = 0
+    num_failed: int = 0
+
+    @property
+    def exit_code(self) -> int:
+        """0: all is well; 1: something is missing; 2: nothing could be done."""
+        if self.num_failed and not self.num_transcribed:
+            return 2
+        return 1 if self.num_failed or self.num_partial else 0
+
+    def count(self, result: "FileResult", name: str) -> None:
+        """Count a result and print its warnings and its error, with the file under `name`."""
+        for warning in result.warnings:
+            print_warning(warning.replace(str(result.path), name))
+        if result.error is not None:
+            self.num_failed += 1
+            print_error(UserError(str(result.error).replace(str(result.path), name)))
+        else:
+            self.num_transcribed += 1
+            self.num_partial += result.is_partial
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Run the command. Exits with 2 when an input is bad; the other inputs are transcribed nevertheless."""
+    """Run the command. Exits with 1 when some inputs are bad (the others are transcribed), with 2 when all are."""
     arguments = _parser().parse_args(argv)
     with one_line_errors():
         _check_arguments(arguments)
-        num_failed = _transcribe_dataset(arguments) if arguments.data_dir else _transcribe_files(arguments)
-    if num_failed:
-        raise SystemExit(2)
+        outcome = _transcribe_dataset(arguments) if arguments.data_dir else _transcribe_files(arguments)
+    if outcome.exit_code:
+        raise SystemExit(outcome.exit_code)
 
 
 def make_transcriber(arguments: argparse.Namespace) -> "Transcriber":
@@ -82,17 +113,29 @@ def make_transcriber(arguments: argparse.Namespace) -> "Transcriber":
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         description="Transcribe speech, or measure the word error rate on a test set.",
-        epilog="One recording prints its text, several print PATH, a tab and the text each. A bad file is one line on "
-        "stderr and exit code 2; the others are transcribed.",
+        epilog="One recording prints its text, several print PATH, a tab and the text each. A file that is bad, or "
+        "damaged and transcribed up to there, is one line on stderr; the others are transcribed. Exit code: 0; 1 when "
+        "something is missing; 2 when nothing could be done.",
     )
     inputs = parser.add_argument_group("input")
-    inputs.add_argument("paths", nargs="*", metavar="PATH", help="audio file, folder or glob; - is audio from stdin")
+    inputs.add_argument(
+        "paths", nargs="*", metavar="PATH", help="audio or video file, folder or glob; - is audio from stdin"
+    )
     inputs.add_argument("--audio_file", metavar="FILE", help="one more audio file")
     inputs.add_argument("--paths_from_stdin", action="store_true", help="read paths from stdin, one a line")
     inputs.add_argument("--data_dir", metavar="DIR", help="folder of a data set with references (give --subset too)")
     inputs.add_argument(
         "--subset",
         help="LibriSpeech subset such as test-clean, or manifest: .jsonl, .json, .csv, .tsv; several joined by +",
+    )
+    inputs.add_argument(
+        "--channels",
+        choices=[*_CHANNELS, "each"],
+        default="mix",
+        help="of recordings with several: their mean (default), one of them, or each as a transcript of its own",
+    )
+    inputs.add_argument(
+        "--strict", action="store_true", help="refuse damaged and cut files, instead of transcribing what is there"
     )
 
     inputs.add_argument(
@@ -136,6 +179,8 @@ def _check_arguments(arguments: argparse.Namespace) -> None:
     has_files = bool(arguments.paths or arguments.audio_file or arguments.paths_from_stdin)
     if arguments.data_dir and has_files:
         raise UserError("--data_dir: does not go with audio files; give one or the other")
+    if arguments.data_dir and arguments.channels != "mix":
+        raise UserError(f"--channels {arguments.channels}: is for recordings, not for --data_dir; leave it out")
     if bool(arguments.data_dir) != bool(arguments.subset):
         raise UserError("--data_dir and --subset: one is missing; give both, for example --subset test-clean")
     if not arguments.data_dir and not has_files:
@@ -155,23 +200,22 @@ def _check_arguments(arguments: argparse.Namespace) -> None:
             raise UserError(f"--output_dir {arguments.output_dir}: {error.strerror}; name another folder") from None
 
 
-def _transcribe_files(arguments: argparse.Namespace) -> int:
-    """Transcribe all inputs in their order; returns how many failed."""
+def _transcribe_files(arguments: argparse.Namespace) -> Outcome:
+    """Transcribe all inputs in their order."""
     with tempfile.TemporaryDirectory() as scratch_dir:
         recordings = list(_find_recordings(arguments, Path(scratch_dir)))
         format_name = arguments.format or "text"
         _check_outputs(arguments, format_name, recordings)
         transcriber = make_transcriber(arguments)
 
-        num_failed = 0
+        outcome = Outcome()
         texts = []
-        for recording, transcript, error in _transcribe(transcriber, recordings):
-            if transcript is None:
-                num_failed += 1
-                print_error(UserError(str(error).replace(str(recording.path), recording.name)))
+        for recording, result in _transcribe(transcriber, recordings, arguments.strict):
+            outcome.count(result, recording.name)
+            if result.transcript is None:
                 continue
             text = _format(
-                format_name, recording, transcript, with_name=len(recordings) > 1 and not arguments.output_dir
+                format_name, recording, result.transcript, with_name=len(recordings) > 1 and not arguments.output_dir
             )
             if arguments.output_dir:
                 write_atomically(_output_path(arguments.output_dir, recording, format_name), text)
@@ -181,27 +225,54 @@ def _transcribe_files(arguments: argparse.Namespace) -> int:
                 print(text, end="", flush=True)
         if arguments.output:
             write_atomically(arguments.output, "".join(texts))
-    return num_failed
+    return outcome
 
 
 def _find_recordings(arguments: argparse.Namespace, scratch_dir: Path) -> Iterator[Recording]:
     """All inputs in their order; a pattern that matches nothing is a recording with an error."""
-    from lact_asr_model.audio import find_audio_files
+    from lact_asr_model.audio_search import search_audio_files
 
     patterns = [*arguments.paths, *([arguments.audio_file] if arguments.audio_file else [])]
     if arguments.paths_from_stdin:
-        patterns += [line for line in sys.stdin.read().splitlines() if line.strip()]
+        patterns += [line for line in os.fsdecode(sys.stdin.buffer.read()).splitlines() if line.strip()]
     for pattern in patterns:
         if pattern == "-":
             path = scratch_dir / "stdin"
-            path.write_bytes(sys.stdin.buffer.read())
-            yield Recording("stdin", "standard input", path)
+            with path.open("wb") as file:
+                shutil.copyfileobj(sys.stdin.buffer, file)
+            yield from _channels(Recording("stdin", "standard input", path), arguments.channels)
             continue
         try:
-            for path in find_audio_files([pattern]):
-                yield Recording(path.stem, str(path), path)
+            found = search_audio_files([pattern])
         except UserError as error:
             yield Recording(Path(pattern).stem, pattern, Path(pattern), error)
+            continue
+        left_out = found.describe_left_out()
+        if left_out is not None:
+            print_warning(f"{pattern}: {left_out}")
+        for path in found.paths:
+            yield from _channels(Recording(path.stem, str(path), path), arguments.channels)
+
+
+def _channels(recording: Recording, channels: str) -> Iterator[Recording]:
+    """A recording with the channel to read, or once for each of its channels."""
+    if channels != "each":
+        yield replace(recording, channel=_CHANNELS[channels])
+        return
+    from lact_asr_model.audio import count_channels
+
+    try:
+        if not recording.path.is_file():
+            raise UserError(f"{recording.name}: a pipe cannot be read once for each channel; write it to a file first")
+        num_channels = count_channels(recording.path)
+    except UserError as error:
+        yield replace(recording, error=error)
+        return
+    names = {1: [""], 2: ["[left]", "[right]"]}.get(
+        num_channels, [f"[{number}]" for number in range(1, num_channels + 1)]
+    )
+    for channel, name in enumerate(names):
+        yield replace(recording, id=recording.id + name, name=recording.name + name, channel=channel)
 
 
 def _check_outputs(arguments: argparse.Namespace, format_name: str, recordings: Sequence[Recording]) -> None:
@@ -216,16 +287,18 @@ def _check_outputs(arguments: argparse.Namespace, format_name: str, recordings: 
 
 
 def _transcribe(
-    transcriber: "Transcriber", recordings: Sequence[Recording]
-) -> Iterator[tuple[Recording, "Transcript | None", UserError | None]]:
+    transcriber: "Transcriber", recordings: Sequence[Recording], strict: bool
+) -> Iterator[tuple[Recording, "FileResult"]]:
     """Each recording with its transcript or its error, in order."""
-    results = transcriber.transcribe_files(recording.path for recording in recordings if recording.error is None)
+    from lact_asr_model.recognition.transcript import AudioSource, FileResult
+
+    sources = (AudioSource(recording.path, recording.channel) for recording in recordings if recording.error is None)
+    results = transcriber.transcribe_files(sources, strict=strict)
     for recording in recordings:
         if recording.error is not None:
-            yield recording, None, recording.error
+            yield recording, FileResult(recording.path, None, recording.error)
         else:
-            result = next(results)
-            yield recording, result.transcript, result.error
+            yield recording, next(results)
 
 
 def _format(format_name: str, recording: Recording, transcript: "Transcript", *, with_name: bool) -> str:
@@ -244,8 +317,8 @@ def _output_path(output_dir: Path, recording: Recording, format_name: str) -> Pa
     return output_dir / (recording.id + SUFFIXES[format_name])
 
 
-def _transcribe_dataset(arguments: argparse.Namespace) -> int:
-    """Transcribe a data set and print its error rates and speed; returns how many utterances failed."""
+def _transcribe_dataset(arguments: argparse.Namespace) -> Outcome:
+    """Transcribe a data set and print its error rates and speed."""
     from tqdm import tqdm
 
     from lact_asr_model.data.sources import read_references
@@ -257,18 +330,19 @@ def _transcribe_dataset(arguments: argparse.Namespace) -> int:
     order = list(range(len(utterances)))
     if not transcriber.is_stream:
         order.sort(key=lambda index: -utterances[index].duration_seconds)
-    results = transcriber.transcribe_utterances(utterances[index] for index in order)
-    outcomes = dict(zip(order, tqdm(results, total=len(order), unit="utt", disable=None), strict=True))
+    results = transcriber.transcribe_utterances((utterances[index] for index in order), strict=arguments.strict)
+    results_by_index = dict(zip(order, tqdm(results, total=len(order), unit="utt", disable=None), strict=True))
 
+    outcome = Outcome()
     transcribed = []
     failures = {}
     for index, utterance in enumerate(utterances):
-        result = outcomes[index]
+        result = results_by_index[index]
+        outcome.count(result, str(result.path))
         if result.transcript is not None:
             transcribed.append((utterance, result.transcript))
         elif result.error is not None:
             failures[utterance.id] = str(result.error)
-            print_error(result.error)
 
     json_lines = "".join(
         jsonl_line(utterance.id, transcript, reference=utterance.text) + "\n" for utterance, transcript in transcribed
@@ -301,4 +375,4 @@ def _transcribe_dataset(arguments: argparse.Namespace) -> int:
         write_atomically(arguments.output_dir / "transcripts.jsonl", json_lines)
         write_atomically(arguments.output_dir / "results.json", json.dumps(report, indent=2) + "\n")
     print(format_results(report))
-    return len(failures)
+    return outcome

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import numpy as np
 
-from lact_asr_model.audio import find_audio_files, load_audio
+from lact_asr_model.audio import load_audio
+from lact_asr_model.audio_search import find_audio_files
 from lact_asr_model.data.corruptions import (
     add_babble,
     add_gaussian,

@@ -5,7 +5,8 @@ from pathlib import Path
 
 import numpy as np
 
-from lact_asr_model.audio import find_audio_files, load_audio
+from lact_asr_model.audio import load_audio
+from lact_asr_model.audio_search import find_audio_files
 from lact_asr_model.data.corruptions import reverberate, synthetic_impulse_response
 
 MAX_CACHED_SAMPLES = 64_000_000  # 256 MB of float32 for each collection of recordings

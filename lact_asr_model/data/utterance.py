@@ -6,11 +6,9 @@ from pathlib import Path
 
 import numpy as np
 
-from lact_asr_model.audio import SAMPLING_RATE, audio_duration_seconds, load_audio
+from lact_asr_model.audio import TOLERATED_SECONDS, audio_duration_seconds, load_audio
 from lact_asr_model.errors import UserError
 from lact_asr_model.text import lost_words, normalize_text
-
-TOLERATED_SECONDS = 0.1  # by which a data set may be wrong about times: they are rounded
 
 
 @dataclass(frozen=True)
@@ -66,13 +64,13 @@ def load_samples(utterance: Utterance) -> np.ndarray:
     Raises:
         UserError: the file cannot be read (see `load_audio`), or ends before the segment does.
     """
-    samples = load_audio(utterance.audio_path)
     if utterance.offset_seconds is None:
-        return samples
-    start = round(utterance.offset_seconds * SAMPLING_RATE)
-    end = start + round(utterance.duration_seconds * SAMPLING_RATE)
-    check_segment(utterance, len(samples) / SAMPLING_RATE)
-    return samples[start:end]
+        return load_audio(utterance.audio_path)
+    return load_audio(
+        utterance.audio_path,
+        offset_seconds=utterance.offset_seconds,
+        duration_seconds=utterance.duration_seconds,
+    )
 
 
 def check_segment(utterance: Utterance, file_seconds: float) -> None:

@@ -1,17 +1,12 @@
-"""Long recordings in pieces: read block by block, cut at the quietest points, so that memory stays bounded."""
+"""Long recordings in pieces: cut at the quietest points, block by block, so that memory stays bounded."""
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
-import soundfile
-import soxr
 
-from lact_asr_model.audio import SAMPLING_RATE, audio_duration_seconds, load_audio
-from lact_asr_model.errors import UserError
+from lact_asr_model.audio import SAMPLING_RATE
 
-_BLOCK_SECONDS = 10
 _HOP_SAMPLES = SAMPLING_RATE // 100
 _QUIET_WINDOW_HOPS = 20
 
@@ -22,16 +17,6 @@ class Segment:
 
     start_seconds: float
     samples: np.ndarray
-
-
-def read_segments(path: str | Path, max_seconds: float) -> Iterator[Segment]:
-    """Read an audio file as segments of at most `max_seconds`; a shorter file is one segment.
-
-    Raises:
-        UserError: the file cannot be read (see `load_audio`); in a long file only when the damaged part is reached.
-    """
-    is_short = audio_duration_seconds(path) <= max_seconds
-    yield from split_at_quiet_points([load_audio(path)] if is_short else _read_blocks(path), max_seconds)
 
 
 def split_at_quiet_points(blocks: Iterable[np.ndarray], max_seconds: float) -> Iterator[Segment]:
@@ -60,24 +45,3 @@ def _quietest_sample(samples: np.ndarray) -> int:
     window = min(_QUIET_WINDOW_HOPS, len(hops))
     energies = np.convolve(hops.var(axis=1), np.ones(window), mode="valid")
     return first + (int(energies.argmin()) * 2 + window) * _HOP_SAMPLES // 2
-
-
-def _read_blocks(path: str | Path) -> Iterator[np.ndarray]:
-    """The file at 16 kHz, one channel, in float32 blocks [samples] of about 10 s."""
-    try:
-        with soundfile.SoundFile(path) as file:
-            resampler = soxr.ResampleStream(file.samplerate, SAMPLING_RATE, num_channels=1, dtype="float32")
-            num_read = 0
-            while len(block := file.read(_BLOCK_SECONDS * file.samplerate, dtype="float32", always_2d=True)):
-                num_read += len(block)
-                mono = block.mean(axis=1)
-                if not np.isfinite(mono).all():
-                    raise UserError(
-                        f"{path}: samples are NaN or infinite; write the file again, for example as 16-bit WAV"
-                    )
-                yield resampler.resample_chunk(mono)
-            if num_read < file.frames:
-                raise UserError(f"{path}: the file is cut short; copy it again")
-            yield resampler.resample_chunk(np.zeros(0, dtype=np.float32), last=True)
-    except soundfile.LibsndfileError as error:
-        raise UserError(f"{path}: the audio is damaged ({error.error_string}); copy it again") from error

@@ -8,7 +8,7 @@ from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 import numpy as np
 import torch
@@ -18,13 +18,15 @@ from lact_asr_model.adaptation.options import AdaptationOptions
 from lact_asr_model.adaptation.peers import Peer, adapt_with_peer
 from lact_asr_model.adaptation.procedure import Adaptation, adapt
 from lact_asr_model.adaptation.protocol import Weights
-from lact_asr_model.data.utterance import Utterance, load_samples
+from lact_asr_model.audio import AudioReader
+from lact_asr_model.data.utterance import Utterance
 from lact_asr_model.decoding.greedy import GreedyDecoder
 from lact_asr_model.decoding.hypothesis import Decoder, Hypothesis
 from lact_asr_model.decoding.parallel import ParallelDecoder
 from lact_asr_model.errors import UserError
-from lact_asr_model.recognition.segments import Segment, read_segments, split_at_quiet_points
-from lact_asr_model.recognition.transcript import FileResult, TimedWord, Transcript
+from lact_asr_model.recognition.sample_arrays import as_recordings
+from lact_asr_model.recognition.segments import Segment, split_at_quiet_points
+from lact_asr_model.recognition.transcript import AudioSource, FileResult, TimedWord, Transcript
 
 STAGES = ("encoder", "adaptation", "decoding")
 _SMALLEST_RANGE = 2.0**-15  # one step of 16-bit audio: below it a recording is digital silence
@@ -86,50 +88,68 @@ class Transcriber:
         self._stream_weights: Weights | None = None
         self._stream_length = 0
 
-    def transcribe_samples(self, recordings: Sequence[np.ndarray]) -> list[Transcript]:
-        """Transcribe float32 recordings [samples] at 16 kHz; the results are in their order.
+    def transcribe_samples(self, recordings: Sequence[Any]) -> list[Transcript]:
+        """Transcribe recordings [samples] at 16 kHz; the results are in their order.
+
+        Each may be an array, tensor or list, float or int16 or int32, with one channel or several (see `as_samples`).
 
         Raises:
-            UserError: a recording holds NaN or infinite samples, or memory runs out.
+            UserError: a recording is none of these, or holds NaN or infinite samples, or memory runs out.
         """
-        for index, samples in enumerate(recordings):
-            if not np.isfinite(samples).all():
-                raise UserError(f"recording {index}: samples are NaN or infinite; check where they come from")
-        order = list(range(len(recordings)))
+        arrays = as_recordings(recordings)
+        order = list(range(len(arrays)))
         if not self.is_stream:
-            order.sort(key=lambda index: -len(recordings[index]))
-        sources = ((index, split_at_quiet_points([recordings[index]], self.chunk_seconds)) for index in order)
+            order.sort(key=lambda index: -len(arrays[index]))
+        sources = ((index, split_at_quiet_points([arrays[index]], self.chunk_seconds)) for index in order)
         transcripts = {recording.key: recording.transcript() for recording in self._transcribe(sources)}
-        return [transcripts[index] for index in range(len(recordings))]
+        return [transcripts[index] for index in range(len(arrays))]
 
-    def transcribe_files(self, paths: Iterable[str | Path]) -> Iterator[FileResult]:
+    def transcribe_files(
+        self, sources: str | Path | Iterable[str | Path | AudioSource], *, strict: bool = False
+    ) -> Iterator[FileResult]:
         """Transcribe audio files one after the other, in their order; a bad file gives a result with an error.
+
+        Args:
+            sources: paths, or channels of files; a bare path is one file.
+            strict: a damaged or cut file is an error too, instead of a partial transcript.
 
         Raises:
             UserError: memory runs out.
         """
-        return self._results((Path(path), read_segments(path, self.chunk_seconds)) for path in paths)
+        if isinstance(sources, str | Path):
+            sources = [sources]
+        for recording in self._transcribe(self._read(sources, strict)):
+            reader = recording.key
+            warnings = tuple(reader.warnings)
+            if recording.error is not None:
+                yield FileResult(reader.path, None, recording.error, warnings=warnings)
+            else:
+                yield FileResult(
+                    reader.path, recording.transcript(), is_partial=reader.damage is not None, warnings=warnings
+                )
 
-    def transcribe_utterances(self, utterances: Iterable[Utterance]) -> Iterator[FileResult]:
+    def transcribe_utterances(self, utterances: Iterable[Utterance], *, strict: bool = False) -> Iterator[FileResult]:
         """The same for the utterances of a data set, some of which may be segments of a file.
 
         Raises:
             UserError: memory runs out.
         """
-        return self._results((utterance.audio_path, self._pieces(utterance)) for utterance in utterances)
+        return self.transcribe_files((AudioSource.of(utterance) for utterance in utterances), strict=strict)
 
-    def _pieces(self, utterance: Utterance) -> Iterator[Segment]:
-        if utterance.offset_seconds is None:
-            yield from read_segments(utterance.audio_path, self.chunk_seconds)
-        else:
-            yield from split_at_quiet_points([load_samples(utterance)], self.chunk_seconds)
-
-    def _results(self, sources: Iterable[tuple[Path, Iterable[Segment]]]) -> Iterator[FileResult]:
-        for recording in self._transcribe(sources):
-            if recording.error is not None:
-                yield FileResult(recording.key, None, recording.error)
-            else:
-                yield FileResult(recording.key, recording.transcript())
+    def _read(
+        self, sources: Iterable[str | Path | AudioSource], strict: bool
+    ) -> Iterator[tuple[AudioReader, Iterator[Segment]]]:
+        for source in sources:
+            if not isinstance(source, AudioSource):
+                source = AudioSource(Path(source))
+            reader = AudioReader(
+                source.path,
+                channel=source.channel,
+                strict=strict,
+                offset_seconds=source.offset_seconds,
+                duration_seconds=source.duration_seconds,
+            )
+            yield reader, split_at_quiet_points(reader, self.chunk_seconds)
 
     def _transcribe(self, sources: Iterable[tuple[Key, Iterable[Segment]]]) -> Iterator["_Recording[Key]"]:
         """Recognise the segments of all sources in batches; yields the finished recordings in their order."""
@@ -191,7 +211,9 @@ class Transcriber:
             return lambda: [transcript for finish in finish_each for transcript in finish()]
         try:
             hypotheses_of_batch, adaptation = self._compute([batch[index] for index in audible])
-        except torch.OutOfMemoryError:
+        except (MemoryError, RuntimeError) as error:
+            if not _is_out_of_memory(error):
+                raise
             raise UserError(
                 f"out of memory on {self.device} with batch size {len(batch)} and segments of up to "
                 f"{max(durations):.0f} s; lower --batch_size or --chunk_seconds"
@@ -277,6 +299,11 @@ class Transcriber:
         if self.device.type == "cuda":
             torch.cuda.synchronize(self.device)
         return time.perf_counter()
+
+
+def _is_out_of_memory(error: Exception) -> bool:
+    """Whether Python, a GPU or PyTorch's allocator of main memory, which has no error of its own, ran out."""
+    return isinstance(error, MemoryError | torch.OutOfMemoryError) or "DefaultCPUAllocator" in str(error)
 
 
 @dataclass

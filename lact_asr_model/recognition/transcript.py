@@ -3,6 +3,7 @@
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from lact_asr_model.data.utterance import Utterance
 from lact_asr_model.errors import UserError
 
 
@@ -35,9 +36,35 @@ class Transcript:
 
 
 @dataclass(frozen=True)
+class AudioSource:
+    """What to transcribe: a file, one of its channels (an index; None = the mean of all), or a stretch of it.
+
+    offset_seconds, duration_seconds: of the stretch; None = to the end.
+    """
+
+    path: Path
+    channel: int | None = None
+    offset_seconds: float = 0.0
+    duration_seconds: float | None = None
+
+    @classmethod
+    def of(cls, utterance: Utterance) -> "AudioSource":
+        """The whole file of an utterance, or the segment that it is."""
+        if utterance.offset_seconds is None:
+            return cls(utterance.audio_path)
+        return cls(utterance.audio_path, None, utterance.offset_seconds, utterance.duration_seconds)
+
+
+@dataclass(frozen=True)
 class FileResult:
-    """The transcript of a file, or the reason why there is none."""
+    """The transcript of a file, or the reason why there is none.
+
+    is_partial: the file is damaged or cut, and the transcript is of what could be read. warnings: this and whatever
+    else a user should know about the file, a line each.
+    """
 
     path: Path
     transcript: Transcript | None
     error: UserError | None = None
+    is_partial: bool = False
+    warnings: tuple[str, ...] = ()

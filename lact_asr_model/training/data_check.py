@@ -142,11 +142,16 @@ class _CheckedRecordings:
 def seconds_to_the_end(path: Path) -> float:
     """The length of a recording from its header, if the last tenth of a second that it promises is there.
 
-    That finds files that are cut without decoding them. Raises UserError as `load_audio`.
+    That finds files that are cut without decoding them, of the kinds that libsndfile reads too; of others the header is
+    believed. Raises UserError as `load_audio`.
     """
     seconds = audio_duration_seconds(path)
     try:
-        with soundfile.SoundFile(path) as file:
+        opened = soundfile.SoundFile(path)
+    except (soundfile.LibsndfileError, TypeError):  # TypeError: a *.raw file, whose format nothing tells
+        return seconds
+    try:
+        with opened as file:
             num_frames = min(file.frames, max(1, round(_END_SECONDS * file.samplerate)))
             file.seek(file.frames - num_frames)
             is_cut = len(file.read(num_frames)) == 0 and num_frames > 0

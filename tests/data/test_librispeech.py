@@ -34,7 +34,9 @@ def test_every_audio_format_beside_its_transcript(data_dir: Path) -> None:
     assert [utterance.speaker for utterance in utterances] == list("12345")
     for utterance in utterances:
         assert utterance.duration_seconds == 0.5
-        assert len(load_audio(utterance.audio_path)) == SAMPLING_RATE // 2
+        # FFmpeg takes the ends of very short Vorbis streams by the block.
+        tolerance = 256 if utterance.audio_path.suffix == ".ogg" else 0
+        assert abs(len(load_audio(utterance.audio_path)) - SAMPLING_RATE // 2) <= tolerance
 
 
 def test_the_folder_above_librispeech_is_good_too(tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 import soundfile
 import torch
@@ -57,7 +58,7 @@ def test_bad_inputs_are_one_line_each_and_the_rest_is_transcribed(
 ) -> None:
     names = [name for group in zip(BAD, GOOD + INAUDIBLE, strict=False) for name in group] + INAUDIBLE[1:]
     paths = {name: recordings_dir / name for name in names}
-    assert run("--checkpoint", checkpoint_dir, *paths.values(), "--batch_size", 3) == 2
+    assert run("--checkpoint", checkpoint_dir, *paths.values(), "--batch_size", 3) == 1
     output = capsys.readouterr()
     assert output.out.splitlines() == [f"{paths[name]}\t{expected[name]}" for name in names if name in expected]
     errors = output.err.splitlines()
@@ -137,9 +138,12 @@ def test_bad_audio_from_stdin_is_named(checkpoint_dir, capsys, monkeypatch, cont
 
 def test_paths_from_stdin(checkpoint_dir, recordings_dir, expected, capsys, monkeypatch) -> None:
     paths = [recordings_dir / name for name in GOOD[:2]]
-    monkeypatch.setattr(sys, "stdin", io.StringIO(f"{paths[0]}\n\n{paths[1]}\n"))
-    assert run("--checkpoint", checkpoint_dir, "--paths_from_stdin") == 0
-    assert capsys.readouterr().out.splitlines() == [f"{path}\t{expected[path.name]}" for path in paths]
+    content = f"{paths[0]}\n\n{paths[1]}\n".encode() + b"no_text_\xe9.wav\n"
+    monkeypatch.setattr(sys, "stdin", SimpleNamespace(buffer=io.BytesIO(content)))
+    assert run("--checkpoint", checkpoint_dir, "--paths_from_stdin") == 1
+    output = capsys.readouterr()
+    assert output.out.splitlines() == [f"{path}\t{expected[path.name]}" for path in paths]
+    assert output.err == "error: no_text_\\udce9.wav: no such audio file; check the path\n"
 
 
 @pytest.mark.parametrize("format_name", ["srt", "vtt"])
@@ -244,15 +248,112 @@ def test_a_layer_that_the_model_lacks_is_one_line(checkpoint_dir, recordings_dir
 def test_a_bad_file_in_a_data_set_is_left_out_and_told(checkpoint_dir, librispeech_dir, tmp_path, capsys) -> None:
     shutil.copytree(librispeech_dir, tmp_path / "data")
     damaged = next((tmp_path / "data").rglob("2-10-0001.*"))
-    damaged.write_bytes(damaged.read_bytes()[:-4000])
+    soundfile.write(damaged, np.array([0.1, np.nan] * 4000), 16000, subtype="FLOAT")
     arguments = ("--checkpoint", checkpoint_dir, "--data_dir", tmp_path / "data", "--subset", "dev-tiny")
-    assert run(*arguments, "--output_dir", tmp_path) == 2
+    assert run(*arguments, "--output_dir", tmp_path) == 1
     output = capsys.readouterr()
     assert output.err.startswith(f"error: {damaged}")
     assert "1 failed" in output.out
     results = json.loads((tmp_path / "results.json").read_text())
     assert results["num_scored"] == 2
     assert list(results["failures"]) == ["2-10-0001"]
+
+
+def test_of_a_cut_file_in_a_data_set_the_first_part_is_scored_with_a_warning(
+    checkpoint_dir, librispeech_dir, tmp_path, capsys
+) -> None:
+    shutil.copytree(librispeech_dir, tmp_path / "data")
+    damaged = next((tmp_path / "data").rglob("2-10-0001.*"))
+    damaged.write_bytes(damaged.read_bytes()[:-4000])
+    arguments = ("--checkpoint", checkpoint_dir, "--data_dir", tmp_path / "data", "--subset", "dev-tiny")
+    assert run(*arguments, "--output_dir", tmp_path) == 1
+    assert capsys.readouterr().err == f"warning: {damaged}: damaged or cut after 0.7 s; the rest is missing\n"
+    assert json.loads((tmp_path / "results.json").read_text())["num_scored"] == 3
+    assert run(*arguments, "--output_dir", tmp_path, "--strict") == 1
+    assert capsys.readouterr().err.startswith(f"error: {damaged}: damaged or cut after 0.7 s; copy it again")
+    assert json.loads((tmp_path / "results.json").read_text())["num_scored"] == 2
+
+
+@pytest.fixture
+def call_path(tmp_path: Path) -> Path:
+    """A call: one speaker on the left, another on the right."""
+    channels = [soundfile.read(path)[0] for path in _write_calls(tmp_path)]
+    soundfile.write(tmp_path / "call.wav", np.stack(channels, axis=1), 16000)
+    return tmp_path / "call.wav"
+
+
+def _write_calls(folder: Path) -> list[Path]:
+    rng = np.random.default_rng(0)
+    paths = [folder / "left.wav", folder / "right.wav"]
+    for path in paths:
+        soundfile.write(path, rng.normal(scale=0.1, size=16000), 16000)
+    return paths
+
+
+def test_each_channel_is_a_result_of_its_own(checkpoint_dir, call_path: Path, tmp_path, capsys) -> None:
+    expected = []
+    for name in ("left.wav", "right.wav"):
+        assert run("--checkpoint", checkpoint_dir, tmp_path / name) == 0
+        expected.append(capsys.readouterr().out.rstrip("\n"))
+    assert expected[0] != expected[1]
+    assert run("--checkpoint", checkpoint_dir, call_path, "--channels", "each") == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines == [f"{call_path}[left]\t{expected[0]}", f"{call_path}[right]\t{expected[1]}"]
+    for channel, text in zip(("left", "right"), expected, strict=True):
+        assert run("--checkpoint", checkpoint_dir, call_path, "--channels", channel) == 0
+        assert capsys.readouterr().out == text + "\n"
+    arguments = (tmp_path / "left.wav", call_path, "--channels", "each", "--format", "jsonl")
+    assert run("--checkpoint", checkpoint_dir, *arguments) == 0
+    records = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert [record["id"] for record in records] == ["left", "call[left]", "call[right]"]
+
+
+def test_more_than_two_channels_are_numbered(checkpoint_dir, tmp_path, capsys) -> None:
+    noise = np.random.default_rng(0).normal(scale=0.1, size=(8000, 3))
+    soundfile.write(tmp_path / "room.wav", noise, 16000)
+    arguments = (tmp_path / "room.wav", "--channels", "each", "--format", "jsonl")
+    assert run("--checkpoint", checkpoint_dir, *arguments) == 0
+    records = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert [record["id"] for record in records] == ["room[1]", "room[2]", "room[3]"]
+    assert len({record["hyp"] for record in records}) == 3
+
+
+def test_channels_that_cancel_are_a_warning_and_no_failure(checkpoint_dir, call_path: Path, capsys) -> None:
+    left, _ = soundfile.read(call_path.parent / "left.wav")
+    soundfile.write(call_path, np.stack([left, -left], axis=1), 16000)
+    assert run("--checkpoint", checkpoint_dir, call_path) == 0
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith(f"warning: {call_path}: its channels nearly cancel")
+
+
+def test_a_damaged_file_is_transcribed_in_part_or_refused_by_strict(
+    checkpoint_dir, recordings_dir, expected, tmp_path, capsys
+) -> None:
+    content = (recordings_dir / "mono.wav").read_bytes()
+    (tmp_path / "cut.wav").write_bytes(content[: len(content) // 2])
+    assert run("--checkpoint", checkpoint_dir, tmp_path / "cut.wav") == 1
+    output = capsys.readouterr()
+    assert 3 < len(output.out.strip()) < len(expected["mono.wav"])
+    assert output.err == f"warning: {tmp_path / 'cut.wav'}: damaged or cut after 0.6 s; the rest is missing\n"
+    assert run("--checkpoint", checkpoint_dir, tmp_path / "cut.wav", "--strict") == 2
+    output = capsys.readouterr()
+    assert output.out == ""
+    assert output.err.startswith(f"error: {tmp_path / 'cut.wav'}: damaged or cut after 0.6 s; copy it again")
+    assert run("--checkpoint", checkpoint_dir, tmp_path / "cut.wav", recordings_dir / "mono.wav", "--strict") == 1
+
+
+def test_what_a_folder_search_leaves_out_is_one_line(
+    checkpoint_dir, recordings_dir, expected, tmp_path, capsys
+) -> None:
+    shutil.copy(recordings_dir / "mono.wav", tmp_path)
+    shutil.copy(recordings_dir / "mono.wav", tmp_path / "._mono.wav")
+    (tmp_path / "notes.txt").write_text("hello")
+    assert run("--checkpoint", checkpoint_dir, tmp_path) == 0
+    output = capsys.readouterr()
+    assert output.out == expected["mono.wav"] + "\n"
+    (line,) = output.err.splitlines()
+    assert line.startswith(f"warning: {tmp_path}: 2 left out: ")
+    assert "._mono.wav (AppleDouble)" in line and "notes.txt (no audio)" in line
 
 
 @pytest.mark.parametrize(
@@ -278,6 +379,7 @@ def test_a_bad_file_in_a_data_set_is_left_out_and_told(checkpoint_dir, librispee
             ("a.wav", "--use_ttt", "--ttt_mode", "continual", "--batch_size", "2"),
             "batch size 2: a stream is recognised",
         ),
+        (("--data_dir", "x", "--subset", "y", "--channels", "left"), "--channels left: is for recordings"),
         (("a.wav", "--no-ttt_accept"), "--ttt_accept: has no effect without adaptation; add --use_ttt"),
         (("a.wav", "--batch_size", "0"), "batch size 0"),
         (("a.wav", "--chunk_seconds", "0"), "chunk_seconds 0"),
@@ -346,7 +448,7 @@ def test_the_launcher_is_the_same_program(checkpoint_dir, recordings_dir, expect
     ]
     paths = [str(recordings_dir / name) for name in ("corrupt.wav", "mono.wav")]
     result = subprocess.run([*command, *paths], capture_output=True, text=True)
-    assert result.returncode == 2
+    assert result.returncode == 1
     assert result.stdout == f"{paths[1]}\t{expected['mono.wav']}\n"
     (line,) = result.stderr.splitlines()
     assert line.startswith(f"error: {paths[0]}")

@@ -346,3 +346,66 @@ def test_a_stream_is_recognised_one_by_one(tiny_model: HybridASRForCTC, processo
     assert (
         Transcriber(tiny_model, processor, ttt_options=replace(STREAM, mode="episodic"), batch_size=2).batch_size == 2
     )
+
+
+def test_a_bare_path_is_one_file(tiny_model: HybridASRForCTC, processor, recordings_dir: Path) -> None:
+    transcriber = Transcriber(tiny_model, processor)
+    path = recordings_dir / "mono.wav"
+    (expected,) = transcriber.transcribe_files([path])
+    assert expected.transcript is not None
+    assert list(transcriber.transcribe_files(path)) == list(transcriber.transcribe_files(str(path))) == [expected]
+
+
+def test_integers_and_tensors_and_stereo_sound_like_floats(tiny_model: HybridASRForCTC, processor) -> None:
+    samples = (recording(1.0) * 32767).astype(np.int16)
+    floats = samples.astype(np.float32) / 32768
+    transcriber = Transcriber(tiny_model, processor)
+    (expected,) = transcriber.transcribe_samples([floats])
+    for same in (samples, torch.tensor(floats), np.stack([floats, floats], axis=1), floats.tolist()):
+        assert transcriber.transcribe_samples([same]) == [expected]
+
+
+def test_a_damaged_file_has_a_partial_transcript_and_its_warning(
+    tiny_model: HybridASRForCTC, processor, recordings_dir: Path, tmp_path: Path
+) -> None:
+    content = (recordings_dir / "mono.wav").read_bytes()
+    (tmp_path / "cut.wav").write_bytes(content[: len(content) // 2])
+    transcriber = Transcriber(tiny_model, processor)
+    (result,) = transcriber.transcribe_files(tmp_path / "cut.wav")
+    assert result.is_partial
+    assert result.transcript is not None
+    assert result.transcript.duration_seconds == pytest.approx(0.65, abs=0.01)
+    assert result.warnings == (f"{tmp_path / 'cut.wav'}: damaged or cut after 0.6 s; the rest is missing",)
+    (refused,) = transcriber.transcribe_files(tmp_path / "cut.wav", strict=True)
+    assert refused.transcript is None
+    assert "damaged or cut after 0.6 s" in str(refused.error)
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        MemoryError(),
+        torch.OutOfMemoryError("CUDA out of memory"),
+        RuntimeError("[enforce fail at alloc_cpu.cpp:121] DefaultCPUAllocator: can't allocate memory: you tried to"),
+    ],
+)
+def test_running_out_of_memory_is_one_line(
+    tiny_model: HybridASRForCTC, processor, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    def encode(*_: object) -> None:
+        raise error
+
+    monkeypatch.setattr(tiny_model, "encode", encode)
+    with pytest.raises(UserError, match="out of memory on cpu with batch size 1 .*; lower --batch_size"):
+        Transcriber(tiny_model, processor).transcribe_samples([recording(1.0)])
+
+
+def test_another_runtime_error_is_not_taken_for_it(
+    tiny_model: HybridASRForCTC, processor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def encode(*_: object) -> None:
+        raise RuntimeError("sizes do not match")
+
+    monkeypatch.setattr(tiny_model, "encode", encode)
+    with pytest.raises(RuntimeError, match="sizes do not match"):
+        Transcriber(tiny_model, processor).transcribe_samples([recording(1.0)])
