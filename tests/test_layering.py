@@ -12,6 +12,7 @@ REPOSITORY = Path(__file__).parents[1]
 PACKAGE = REPOSITORY / "lact_asr_model"
 LAYERS = [
     {"errors"},
+    {"files"},
     {"audio", "text", "metrics", "configuration_hybrid_asr"},
     {"ops", "data", "decoding"},
     {"wav2vec2_encoder", "lact_layer"},
@@ -26,7 +27,7 @@ LAYERS = [
 RANKS = {unit: rank for rank, units in enumerate(LAYERS) for unit in units}
 MODULES = sorted(path for path in PACKAGE.rglob("*.py") if path != PACKAGE / "__init__.py")
 LAUNCHERS = [*REPOSITORY.glob("training/*.py"), *REPOSITORY.glob("inference/*.py")]
-LIGHT_MODULES = ("errors", "audio", "text", "metrics", "cli")
+LIGHT_MODULES = ("errors", "files", "audio", "text", "metrics", "cli")
 HEAVY_PACKAGES = ("torch", "transformers", "scipy", "pyroomacoustics", "matplotlib", "gradio")
 BANNED_PACKAGES = {"torchaudio", "speechbrain", "torch_audiomentations", "audiomentations", "evaluate"}
 VAGUE_NAMES = {"utils", "util", "helpers", "misc", "common"}

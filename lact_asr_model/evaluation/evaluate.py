@@ -19,13 +19,13 @@ from lact_asr_model.evaluation.processes import Processes, joined_processes, num
 from lact_asr_model.evaluation.records import RecordLog
 from lact_asr_model.evaluation.summary import BASELINE, format_compact_table, format_table
 from lact_asr_model.evaluation.tasks import Task, make_tasks
+from lact_asr_model.files import write_atomically
 from lact_asr_model.inference.command_line import (
     add_model_options,
     add_ttt_options,
     load_model,
     make_ttt_options,
 )
-from lact_asr_model.inference.output_formats import write_atomically
 
 if TYPE_CHECKING:
     import torch

@@ -13,7 +13,7 @@ from lact_asr_model.errors import UserError
 from lact_asr_model.evaluation.methods import CONTINUAL, OURS, Method
 from lact_asr_model.evaluation.peers import PEERS, Peer, adapt_with_peer
 from lact_asr_model.inference.segments import split_at_quiet_points
-from lact_asr_model.inference.transcriber import Transcriber, Transcript, vocabulary_of
+from lact_asr_model.inference.transcriber import Transcriber, Transcript, has_signal, vocabulary_of
 from lact_asr_model.inference.ttt_options import TTTOptions
 
 if TYPE_CHECKING:
@@ -85,7 +85,7 @@ class SingleRecognizer:
     def _recognize_piece(self, samples: np.ndarray) -> tuple[str, bool]:
         """The text, and whether the peer moved any parameter."""
         num_frames = int(self.model._get_feat_extract_output_lengths(torch.tensor(len(samples))))
-        if num_frames < 1 or np.ptp(samples) == 0:
+        if num_frames < 1 or not has_signal(samples):
             return "", False
         inputs = self.feature_extractor(samples, sampling_rate=SAMPLING_RATE, return_tensors="pt")
         inputs = {name: values.to(self.model.device) for name, values in inputs.items()}

@@ -1,10 +1,13 @@
 """What the inference commands share: options, loading, and errors as one line each. Imports nothing heavy."""
 
 import argparse
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lact_asr_model.errors import UserError
+from lact_asr_model.files import identities
+from lact_asr_model.inference.destinations import Permission
 
 if TYPE_CHECKING:
     import torch
@@ -13,6 +16,7 @@ if TYPE_CHECKING:
     from lact_asr_model.configuration_hybrid_asr import HybridASRConfig
     from lact_asr_model.decoding.hypothesis import Decoder
     from lact_asr_model.decoding.options import DecodingOptions
+    from lact_asr_model.inference.transcriber import Transcriber
     from lact_asr_model.inference.ttt_options import TTTOptions
     from lact_asr_model.modeling_hybrid_asr import HybridASRForCTC
 
@@ -174,3 +178,34 @@ def load_model(arguments: argparse.Namespace) -> tuple["HybridASRForCTC", "Wav2V
     device = choose_device(arguments.device)
     model, processor = load_checkpoint(arguments.checkpoint)
     return model, processor, device
+
+
+def make_transcriber(arguments: argparse.Namespace) -> "Transcriber":
+    """The transcriber that the options of `transcribe` ask for. Raises UserError."""
+    model, processor, device = load_model(arguments)
+    use_ttt = model.config.enable_ttt if arguments.use_ttt is None else arguments.use_ttt
+    for name in {} if use_ttt else given_ttt_options(arguments):
+        raise UserError(f"--ttt_{name}: has no effect without adaptation; add --use_ttt")
+    options = make_ttt_options(arguments, model.config) if use_ttt else None
+    if options is not None and options.mode == "continual" and arguments.resume:
+        raise UserError("--resume: a stream cannot be gone on with, as its weights are lost; give --overwrite")
+
+    from lact_asr_model.inference.transcriber import Transcriber, vocabulary_of
+
+    return Transcriber(
+        model,
+        processor,
+        decoder=start_decoder(arguments, vocabulary_of(processor)),
+        ttt_options=options,
+        device=device,
+        batch_size=arguments.batch_size,
+        chunk_seconds=arguments.chunk_seconds,
+        move_emission_to_cpu=arguments.move_emission_to_cpu,
+    )
+
+
+def output_permission(arguments: argparse.Namespace, inputs: Sequence[str | Path]) -> Permission:
+    """What `transcribe` may write if it reads these files, beside those of the model and its decoder."""
+    others = [arguments.checkpoint, arguments.lm, arguments.lexicon]
+    found = identities([*inputs, *(path for path in others if path)])
+    return Permission(found, overwrite=arguments.overwrite, resume=arguments.resume)

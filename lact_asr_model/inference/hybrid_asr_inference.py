@@ -1,47 +1,56 @@
 """The `transcribe` command: audio files to text, JSON lines or subtitles, or a test set to WER and speed."""
 
 import argparse
-import json
+import heapq
 import sys
 import tempfile
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lact_asr_model.errors import UserError, one_line_errors, print_error
+from lact_asr_model.files import fitting_name
 from lact_asr_model.inference.command_line import (
     add_decoding_options,
     add_model_options,
     add_ttt_options,
-    given_ttt_options,
-    load_model,
-    make_ttt_options,
-    start_decoder,
+    make_transcriber,
+    output_permission,
 )
+from lact_asr_model.inference.destinations import Destination, ManyFiles, make_destination, progress_told
 from lact_asr_model.inference.output_formats import (
     SUFFIXES,
-    check_writable,
+    ctm_names,
     format_ctm,
     format_srt,
     format_vtt,
+    jsonl_head,
     jsonl_line,
-    write_atomically,
+    text_head,
 )
+from lact_asr_model.inference.recording_ids import distinct_ids, root_of
+from lact_asr_model.inference.resumption import recognize_pending
 
 if TYPE_CHECKING:
-    from lact_asr_model.inference.transcriber import Transcriber, Transcript
+    from lact_asr_model.inference.transcriber import Transcript
 
 _SUBTITLE_FORMATS = ("srt", "vtt")
 
 
 @dataclass(frozen=True)
 class Recording:
-    """An input of the command: where its audio is, or why there is none."""
+    """An input of the command: where its audio is, or why there is none.
+
+    id: different from those of the others. ctm_name: the id as a column of CTM. name: for people. root: the folder
+    below which files are named.
+    """
 
     id: str
     name: str
     path: Path
+    root: Path
+    ctm_name: str = ""
     error: UserError | None = None
 
 
@@ -50,30 +59,14 @@ def main(argv: Sequence[str] | None = None) -> None:
     arguments = _parser().parse_args(argv)
     with one_line_errors():
         _check_arguments(arguments)
-        num_failed = _transcribe_dataset(arguments) if arguments.data_dir else _transcribe_files(arguments)
+        if arguments.data_dir:
+            from lact_asr_model.inference.transcribe_dataset import transcribe_dataset
+
+            num_failed = transcribe_dataset(arguments)
+        else:
+            num_failed = _transcribe_files(arguments)
     if num_failed:
         raise SystemExit(2)
-
-
-def make_transcriber(arguments: argparse.Namespace) -> "Transcriber":
-    """The transcriber that the options ask for. Raises UserError."""
-    model, processor, device = load_model(arguments)
-    use_ttt = model.config.enable_ttt if arguments.use_ttt is None else arguments.use_ttt
-    for name in {} if use_ttt else given_ttt_options(arguments):
-        raise UserError(f"--ttt_{name}: has no effect without adaptation; add --use_ttt")
-
-    from lact_asr_model.inference.transcriber import Transcriber, vocabulary_of
-
-    return Transcriber(
-        model,
-        processor,
-        decoder=start_decoder(arguments, vocabulary_of(processor)),
-        ttt_options=make_ttt_options(arguments, model.config) if use_ttt else None,
-        device=device,
-        batch_size=arguments.batch_size,
-        chunk_seconds=arguments.chunk_seconds,
-        move_emission_to_cpu=arguments.move_emission_to_cpu,
-    )
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -94,12 +87,25 @@ def _parser() -> argparse.ArgumentParser:
 
     output = parser.add_argument_group("output")
     output.add_argument("--format", choices=SUFFIXES, help="default: text (with --data_dir: jsonl)")
-    output.add_argument("--output", metavar="FILE", type=Path, help="write the transcripts there, not to stdout")
+    output.add_argument(
+        "--output",
+        metavar="FILE",
+        type=Path,
+        help="add each transcript to that file as soon as it is made; - is stdout",
+    )
     output.add_argument(
         "--output_dir",
         metavar="DIR",
         type=Path,
-        help="write one file per recording there; with --data_dir: results.json and transcripts.jsonl",
+        help="write one file per recording there, in the tree of the folder that is transcribed; with --data_dir: "
+        "results.json and transcripts.jsonl",
+    )
+    output.add_argument("--overwrite", action="store_true", help="replace output files that exist; never an input")
+    output.add_argument(
+        "--resume",
+        action="store_true",
+        help="go on with output files that exist: what an earlier run with the same inputs, model and options has "
+        "transcribed is left as it is",
     )
 
     recognition = parser.add_argument_group("recognition")
@@ -140,8 +146,10 @@ def _check_arguments(arguments: argparse.Namespace) -> None:
         raise UserError(f"--format {arguments.format}: is for recordings, not for --data_dir; give text or jsonl")
     if arguments.output and arguments.output_dir and not arguments.data_dir:
         raise UserError("--output and --output_dir: both given; choose one file or a folder")
-    if arguments.output:
-        check_writable(arguments.output)
+    if arguments.overwrite and arguments.resume:
+        raise UserError("--overwrite and --resume: both given; choose one")
+    if arguments.resume and not (arguments.output or arguments.output_dir):
+        raise UserError("--resume: there is nothing to go on with; give --output or --output_dir")
     if arguments.output_dir:
         try:
             arguments.output_dir.mkdir(parents=True, exist_ok=True)
@@ -150,31 +158,23 @@ def _check_arguments(arguments: argparse.Namespace) -> None:
 
 
 def _transcribe_files(arguments: argparse.Namespace) -> int:
-    """Transcribe all inputs in their order; returns how many failed."""
+    """Transcribe all inputs in their order, each to its place as soon as it is known; returns how many failed."""
     with tempfile.TemporaryDirectory() as scratch_dir:
-        recordings = list(_find_recordings(arguments, Path(scratch_dir)))
+        recordings = _name(list(_find_recordings(arguments, Path(scratch_dir))))
         format_name = arguments.format or "text"
-        _check_outputs(arguments, format_name, recordings)
-        transcriber = make_transcriber(arguments)
-
+        with_name = len(recordings) > 1 and not arguments.output_dir
+        destination = _open_destination(arguments, format_name, recordings, with_name=with_name)
+        good = [index for index, recording in enumerate(recordings) if recording.error is None]
         num_failed = 0
-        texts = []
-        for recording, transcript, error in _transcribe(transcriber, recordings):
-            if transcript is None:
-                num_failed += 1
-                print_error(UserError(str(error).replace(str(recording.path), recording.name)))
-                continue
-            text = _format(
-                format_name, recording, transcript, with_name=len(recordings) > 1 and not arguments.output_dir
-            )
-            if arguments.output_dir:
-                write_atomically(_output_path(arguments.output_dir, recording, format_name), text)
-            elif arguments.output:
-                texts.append(text)
-            else:
-                print(text, end="", flush=True)
-        if arguments.output:
-            write_atomically(arguments.output, "".join(texts))
+        with progress_told(destination, len(recordings)):
+            for index, transcript, error in _transcribe(arguments, recordings, good, destination):
+                recording = recordings[index]
+                if transcript is None:
+                    num_failed += 1
+                    print_error(UserError(str(error).replace(str(recording.path), recording.name)))
+                else:
+                    destination.write(index, _format(format_name, recording, transcript, with_name=with_name))
+            destination.close()
     return num_failed
 
 
@@ -189,37 +189,70 @@ def _find_recordings(arguments: argparse.Namespace, scratch_dir: Path) -> Iterat
         if pattern == "-":
             path = scratch_dir / "stdin"
             path.write_bytes(sys.stdin.buffer.read())
-            yield Recording("stdin", "standard input", path)
+            yield Recording("stdin", "standard input", path, scratch_dir)
             continue
+        root = root_of(pattern)
         try:
             for path in find_audio_files([pattern]):
-                yield Recording(path.stem, str(path), path)
+                yield Recording(path.stem, str(path), path, root)
         except UserError as error:
-            yield Recording(Path(pattern).stem, pattern, Path(pattern), error)
+            yield Recording(Path(pattern).stem, pattern, Path(pattern), root, error=error)
 
 
-def _check_outputs(arguments: argparse.Namespace, format_name: str, recordings: Sequence[Recording]) -> None:
+def _name(recordings: list[Recording]) -> list[Recording]:
+    """The recordings with ids that differ, those without audio aside."""
+    good = [recording for recording in recordings if recording.error is None]
+    ids = distinct_ids([(recording.root, recording.path) for recording in good])
+    named = (
+        replace(recording, id=id, ctm_name=ctm_name)
+        for recording, id, ctm_name in zip(good, ids, ctm_names(ids), strict=True)
+    )
+    return [next(named) if recording.error is None else recording for recording in recordings]
+
+
+def _open_destination(
+    arguments: argparse.Namespace, format_name: str, recordings: Sequence[Recording], *, with_name: bool
+) -> Destination:
+    """Where the transcripts go. Raises UserError if that is not allowed."""
+    permission = output_permission(arguments, [recording.path for recording in recordings])
     if arguments.output_dir:
-        names: dict[Path, Recording] = {}
-        for recording in recordings:
-            other = names.setdefault(_output_path(arguments.output_dir, recording, format_name), recording)
-            if other is not recording:
-                raise UserError(f"--output_dir: {other.name} and {recording.name} would share a file; run them apart")
-    elif format_name in _SUBTITLE_FORMATS and len(recordings) > 1:
+        suffix = SUFFIXES[format_name]
+        ids = [Path(recording.id) for recording in recordings]
+        paths = [arguments.output_dir / id.with_name(fitting_name(id.name, suffix)) for id in ids]
+        for path, recording in zip(paths, recordings, strict=True):
+            if recording.error is None and path.exists():
+                permission.check(path)
+        return ManyFiles(str(arguments.output_dir), paths, resume=arguments.resume)
+    if format_name in _SUBTITLE_FORMATS and len(recordings) > 1:
         raise UserError(f"--format {format_name}: {len(recordings)} recordings cannot share a file; give --output_dir")
+    heads = [
+        _head(format_name, recording, with_name=with_name) if recording.error is None else None
+        for recording in recordings
+    ]
+    return make_destination(arguments.output, permission, format_name, heads)
 
 
 def _transcribe(
-    transcriber: "Transcriber", recordings: Sequence[Recording]
-) -> Iterator[tuple[Recording, "Transcript | None", UserError | None]]:
-    """Each recording with its transcript or its error, in order."""
-    results = transcriber.transcribe_files(recording.path for recording in recordings if recording.error is None)
-    for recording in recordings:
-        if recording.error is not None:
-            yield recording, None, recording.error
-        else:
-            result = next(results)
-            yield recording, result.transcript, result.error
+    arguments: argparse.Namespace, recordings: Sequence[Recording], good: Sequence[int], destination: Destination
+) -> Iterator[tuple[int, "Transcript | None", UserError | None]]:
+    """The number of each recording that is not done with its transcript or its error, in order."""
+    errors = ((index, None, recording.error) for index, recording in enumerate(recordings) if recording.error)
+    done = {place for place, index in enumerate(good) if index in destination.done}
+    if len(done) == len(good) and good:
+        return errors
+    transcriber = make_transcriber(arguments)
+    pending = recognize_pending(transcriber, [recordings[index].path for index in good], done)
+    results = ((good[place], result.transcript, result.error) for place, result in pending)
+    return heapq.merge(errors, results, key=lambda result: result[0])
+
+
+def _head(format_name: str, recording: Recording, *, with_name: bool) -> str:
+    """How the lines of a recording begin in a file of several."""
+    if format_name == "ctm":
+        return f"{recording.ctm_name} "
+    if format_name == "jsonl":
+        return jsonl_head(recording.id, path=recording.name)
+    return text_head(recording.name) if with_name else ""
 
 
 def _format(format_name: str, recording: Recording, transcript: "Transcript", *, with_name: bool) -> str:
@@ -228,61 +261,7 @@ def _format(format_name: str, recording: Recording, transcript: "Transcript", *,
     if format_name == "vtt":
         return format_vtt(transcript.words)
     if format_name == "ctm":
-        return format_ctm(recording.id, transcript.words)
+        return format_ctm(recording.ctm_name, transcript.words)
     if format_name == "jsonl":
         return jsonl_line(recording.id, transcript, path=recording.name) + "\n"
-    return (f"{recording.name}\t" if with_name else "") + transcript.text + "\n"
-
-
-def _output_path(output_dir: Path, recording: Recording, format_name: str) -> Path:
-    return output_dir / (recording.id + SUFFIXES[format_name])
-
-
-def _transcribe_dataset(arguments: argparse.Namespace) -> int:
-    """Transcribe a data set and print its error rates and speed; returns how many utterances failed."""
-    from tqdm import tqdm
-
-    from lact_asr_model.data.sources import read_utterances
-    from lact_asr_model.inference.dataset_report import dataset_results, format_results
-
-    utterances = read_utterances(arguments.subset, arguments.data_dir)
-    transcriber = make_transcriber(arguments)
-    # The longest first: little padding in a batch, and memory that is too small shows at once.
-    order = list(range(len(utterances)))
-    if not transcriber.is_stream:
-        order.sort(key=lambda index: -utterances[index].duration_seconds)
-    results = transcriber.transcribe_files(utterances[index].audio_path for index in order)
-    outcomes = dict(zip(order, tqdm(results, total=len(order), unit="utt", disable=None), strict=True))
-
-    transcribed = []
-    failures = {}
-    for index, utterance in enumerate(utterances):
-        result = outcomes[index]
-        if result.transcript is not None:
-            transcribed.append((utterance, result.transcript))
-        elif result.error is not None:
-            failures[utterance.id] = str(result.error)
-            print_error(result.error)
-
-    json_lines = "".join(
-        jsonl_line(utterance.id, transcript, reference=utterance.text) + "\n" for utterance, transcript in transcribed
-    )
-    settings = {
-        name: getattr(arguments, name)
-        for name in (
-            *("data_dir", "subset", "checkpoint", "beam_size", "lm", "lm_weight", "word_score", "beam_threshold"),
-            *("lexicon", "hotwords", "hotword_weight", "decoding_processes", "move_emission_to_cpu", "seed"),
-        )
-    }
-    report = dataset_results(transcribed, failures, transcriber, settings)
-    if arguments.output:
-        lines = {
-            "text": (f"{utterance.id}\t{transcript.text}\n" for utterance, transcript in transcribed),
-            "ctm": (format_ctm(utterance.id, transcript.words) for utterance, transcript in transcribed),
-        }
-        write_atomically(arguments.output, "".join(lines.get(arguments.format, json_lines)))
-    if arguments.output_dir:
-        write_atomically(arguments.output_dir / "transcripts.jsonl", json_lines)
-        write_atomically(arguments.output_dir / "results.json", json.dumps(report, indent=2) + "\n")
-    print(format_results(report))
-    return len(failures)
+    return _head(format_name, recording, with_name=with_name) + transcript.text + "\n"
