@@ -6,8 +6,10 @@ It is imported when it is called: `lact-asr --help` loads neither torch nor tran
 
 import importlib
 import sys
+from typing import Any
 
 import typer
+import typer.core
 
 from lact_asr_model.errors import one_line_errors
 
@@ -31,6 +33,14 @@ app = typer.Typer(
 )
 
 
+class _Program(typer.core.TyperCommand):
+    """A command whose arguments all reach the program, `--` too."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        ctx.args = args
+        return args
+
+
 def run_program(name: str, arguments: list[str]) -> None:
     """Run one of `PROGRAMS`: a user's error is one line and exit code 2, Ctrl-C is exit code 130."""
     module, _ = PROGRAMS[name]
@@ -42,9 +52,8 @@ def run_program(name: str, arguments: list[str]) -> None:
 def _register(name: str, summary: str) -> None:
     @app.command(
         name,
+        cls=_Program,
         help=summary,
-        add_help_option=False,
-        context_settings={"allow_extra_args": True, "ignore_unknown_options": True},
     )
     def command(context: typer.Context) -> None:
         run_program(name, context.args)

@@ -1,6 +1,7 @@
 """How to adapt to an utterance: the options of `ttt_procedure`, whose defaults are the configuration's `ttt_...`."""
 
 from dataclasses import dataclass, fields
+from numbers import Integral, Real
 from typing import Any
 
 from lact_asr_model.configuration_hybrid_asr import (
@@ -13,6 +14,12 @@ from lact_asr_model.configuration_hybrid_asr import (
 from lact_asr_model.errors import UserError
 
 MASKS_PER_SEED = 2**16
+_KINDS: dict[type, tuple[type, str]] = {
+    bool: (bool, "True or False"),
+    int: (Integral, "a whole number"),
+    float: (Real, "a number"),
+    str: (str, "a text"),
+}
 
 
 @dataclass(frozen=True)
@@ -68,6 +75,7 @@ class TTTOptions:
     seed: int = 0
 
     def __post_init__(self) -> None:
+        self._check_types()
         infinity = float("inf")
         for name, is_valid, valid in (
             ("loss_type", self.loss_type in TTT_LOSS_TYPES, "one of " + ", ".join(TTT_LOSS_TYPES)),
@@ -92,6 +100,14 @@ class TTTOptions:
                 parse_layers(getattr(self, name))
             except ValueError as error:
                 raise UserError(f"TTT option {name} is {getattr(self, name)!r}; it must be {error}") from None
+
+    def _check_types(self) -> None:
+        """A number with a fraction is no count, and a truth value is no number."""
+        for option in fields(self):
+            value = getattr(self, option.name)
+            kind, description = _KINDS[type(option.default)]
+            if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
+                raise UserError(f"TTT option {option.name} is {value!r}; it must be {description}")
 
     @classmethod
     def from_config(cls, config: HybridASRConfig, **changes: Any) -> "TTTOptions":
