@@ -83,8 +83,8 @@ def _print_line(line: str) -> None:
 def _allow_every_character() -> None:
     """Names of files can hold anything: no terminal or locale shall end the work."""
     for stream, errors in ((sys.stdin, "surrogateescape"), (sys.stdout, "backslashreplace")):
-        if hasattr(stream, "reconfigure"):
-            stream.reconfigure(errors=errors)
+        with suppress(OSError, AttributeError):  # it was read from already, or is no stream of text, or closed
+            stream.reconfigure(errors=errors)  # type: ignore[union-attr]
 
 
 @contextmanager

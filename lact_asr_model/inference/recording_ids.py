@@ -34,7 +34,7 @@ def distinct_ids(files: Sequence[tuple[Path, Path]]) -> list[str]:
         files: root (from `root_of`) and path of each.
     """
     full_parts = [Path(os.path.abspath(path)).with_suffix("").parts[1:] for _, path in files]
-    depths = [len(Path(os.path.abspath(path)).relative_to(os.path.abspath(root)).parts) for root, path in files]
+    depths = [_depth(root, path) for root, path in files]
 
     def tail(index: int) -> tuple[str, ...]:
         return full_parts[index][-depths[index] :]
@@ -57,6 +57,12 @@ def distinct_ids(files: Sequence[tuple[Path, Path]]) -> list[str]:
         for index in group:
             ids[index] += files[index][1].suffix if len(suffixes) > 1 else ""
     return numbered(ids)
+
+
+def _depth(root: Path, path: Path) -> int:
+    """How many parts of the path are below its root; 1 if a pattern with ".." has led elsewhere."""
+    folder, file = Path(os.path.abspath(root)), Path(os.path.abspath(path))
+    return len(file.relative_to(folder).parts) if file.is_relative_to(folder) else 1
 
 
 def _groups(keys: Sequence[object]) -> list[list[int]]:
