@@ -3,6 +3,7 @@
 import hashlib
 import os
 import stat
+import sys
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -47,10 +48,9 @@ def identities(paths: Iterable[str | Path]) -> dict[Identity, str]:
 
 def check_standard_output(inputs: dict[Identity, str]) -> None:
     """Refuse `>> INPUT`. Raises UserError, also when stdout is closed."""
-    try:
-        status = os.fstat(1)
-    except OSError:
-        raise UserError("standard output: is closed; give --output") from None
+    if sys.stdout is None:
+        raise UserError("standard output: is closed; give --output")
+    status = os.fstat(1)
     name = inputs.get((status.st_dev, status.st_ino))
     if name is not None and stat.S_ISREG(status.st_mode):
         raise UserError(f"standard output: is the input {name}; send it to another file")

@@ -3,6 +3,7 @@
 import os
 import resource
 import stat
+import sys
 import threading
 from pathlib import Path
 
@@ -188,11 +189,16 @@ def test_an_existing_file_needs_leave(tmp_path: Path) -> None:
         check_output_file(recording, {}, overwrite=True)
 
 
-def test_stdout_may_not_be_an_input(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+def test_stdout_may_not_be_an_input(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     captured = identities(["/dev/fd/1"])
     with pytest.raises(UserError, match="standard output: is the input /dev/fd/1"):
         check_standard_output(captured)
     check_standard_output(identities([tmp_path]))
+    monkeypatch.setattr(sys, "stdout", None)
+    with pytest.raises(UserError, match="standard output: is closed; give --output"):
+        check_standard_output({})
 
 
 def test_names_that_are_not_utf8_become_escapes_that_json_reads() -> None:

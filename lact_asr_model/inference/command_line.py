@@ -3,7 +3,7 @@
 import argparse
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from lact_asr_model.errors import UserError
 from lact_asr_model.files import identities
@@ -143,7 +143,7 @@ def checkpoint_dir(checkpoint: str | None) -> Path:
     return path if path.is_dir() else path.parent
 
 
-def given_ttt_options(arguments: argparse.Namespace) -> dict[str, object]:
+def given_ttt_options(arguments: argparse.Namespace) -> dict[str, Any]:
     """The flags of `add_ttt_options` that were given, by the names of `TTTOptions`."""
     prefix = "ttt_"
     return {
@@ -171,7 +171,9 @@ def load_model(arguments: argparse.Namespace) -> tuple["HybridASRForCTC", "Wav2V
 
     from lact_asr_model.checkpoint_io import load_checkpoint
     from lact_asr_model.inference.run_description import choose_device
+    from lact_asr_model.inference.ttt_options import TTTOptions
 
+    TTTOptions(**given_ttt_options(arguments))  # a mistake in them is told before the model is loaded
     if arguments.num_threads is not None:
         torch.set_num_threads(arguments.num_threads)
     torch.manual_seed(arguments.seed)

@@ -1,9 +1,10 @@
 """Where transcripts go as they are made, and which of them are there already from a run that was stopped."""
 
 import json
+import os
 import sys
 from collections import defaultdict, deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import groupby
@@ -78,7 +79,7 @@ def make_destination(
     permission.check(output)
     if format_name in SEPARATORS:
         return OneFile(output, format_name, heads, resume=permission.resume)
-    return ManyFiles(str(output), [output], resume=permission.resume)
+    return ManyFiles(str(output), {0: output}, resume=permission.resume)
 
 
 class StandardOutput:
@@ -106,17 +107,17 @@ class ManyFiles:
 
     Args:
         place: the name of them all.
-        paths: of every recording.
+        paths: of the recordings by number.
         resume: leave files that are there as they are.
 
     Raises:
         UserError: a folder cannot be made.
     """
 
-    def __init__(self, place: str, paths: Sequence[Path], *, resume: bool) -> None:
+    def __init__(self, place: str, paths: Mapping[int, Path], *, resume: bool) -> None:
         self.place: str | None = place
         self._paths = paths
-        self.done: set[int] = {index for index, path in enumerate(paths) if resume and path.exists()}
+        self.done: set[int] = {index for index, path in paths.items() if resume and os.path.exists(path)}
 
     def write(self, index: int, text: str) -> None:
         """Make the file."""

@@ -2,6 +2,7 @@
 
 import argparse
 import heapq
+import os
 import sys
 import tempfile
 from collections.abc import Iterator, Sequence
@@ -216,12 +217,13 @@ def _open_destination(
     """Where the transcripts go. Raises UserError if that is not allowed."""
     permission = output_permission(arguments, [recording.path for recording in recordings])
     if arguments.output_dir:
-        suffix = SUFFIXES[format_name]
-        ids = [Path(recording.id) for recording in recordings]
-        paths = [arguments.output_dir / id.with_name(fitting_name(id.name, suffix)) for id in ids]
-        for path, recording in zip(paths, recordings, strict=True):
-            if recording.error is None and path.exists():
-                permission.check(path)
+        paths = {}
+        for index, recording in enumerate(recordings):
+            if recording.error is None:
+                id = Path(recording.id)
+                paths[index] = arguments.output_dir / id.with_name(fitting_name(id.name, SUFFIXES[format_name]))
+                if os.path.exists(paths[index]):
+                    permission.check(paths[index])
         return ManyFiles(str(arguments.output_dir), paths, resume=arguments.resume)
     if format_name in _SUBTITLE_FORMATS and len(recordings) > 1:
         raise UserError(f"--format {format_name}: {len(recordings)} recordings cannot share a file; give --output_dir")

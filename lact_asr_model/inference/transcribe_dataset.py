@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -106,6 +107,9 @@ class _Outputs:
         permission = output_permission(arguments, [*manifests, *(utterance.audio_path for utterance in utterances)])
         if self.results_path:
             permission.check(self.results_path)
+            own = {os.path.realpath(path) for path in (self.results_path, places[0][1])}
+            if arguments.output and os.path.realpath(arguments.output) in own:
+                raise UserError(f"{arguments.output}: is a file of --output_dir; name another one")
         for format_name, path in places:
             heads = [self._head(format_name, index) for index in range(len(utterances))]
             self._files.append((format_name, make_destination(path, permission, format_name, heads)))

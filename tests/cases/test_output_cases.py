@@ -376,6 +376,8 @@ def test_a_data_set_goes_on_where_it_was(run, batch, tmp_path, capsys) -> None:
     assert "results.json: has seed 0, not 1" in capsys.readouterr().err
     assert run(*flags, "--format", "text", "--output", "out.txt", "--resume") == 2
     assert "give --output_dir too" in capsys.readouterr().err
+    assert run(*flags, "--output_dir", "new", "--output", "new/transcripts.jsonl") == 2
+    assert "new/transcripts.jsonl: is a file of --output_dir" in capsys.readouterr().err
 
 
 # 15: names and terminals that are not UTF-8

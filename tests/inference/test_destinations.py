@@ -106,7 +106,7 @@ def test_nothing_is_opened_before_the_first_transcript(tmp_path: Path) -> None:
 
 
 def test_files_that_are_there_are_done(tmp_path: Path) -> None:
-    paths = [tmp_path / "x" / "0.srt", tmp_path / "1.srt"]
+    paths = {0: tmp_path / "x" / "0.srt", 2: tmp_path / "2.srt"}
     files = ManyFiles(str(tmp_path), paths, resume=True)
     files.write(0, "first")
     assert paths[0].read_text() == "first"

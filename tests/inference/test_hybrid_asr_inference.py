@@ -309,6 +309,18 @@ def test_wrong_arguments_are_one_line(
     assert message in line
 
 
+def test_a_wrong_option_of_adaptation_is_told_before_the_model_is_loaded(capsys) -> None:
+    assert run("a.wav", "--checkpoint", "missing", "--use_ttt", "--ttt_parameters", "everything") == 2
+    assert capsys.readouterr().err.startswith("error: TTT option parameters is 'everything'; it must be one of")
+
+
+def test_inputs_without_a_name_are_one_line(checkpoint_dir, tmp_path, capsys, monkeypatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    for flags in (("--output_dir", "o"), ("--format", "ctm"), ("--format", "jsonl", "--output", "o.jsonl")):
+        assert run("--checkpoint", checkpoint_dir, "", "..missing", "/no*where/", *flags) == 2
+        assert capsys.readouterr().err.count("\n") == 3
+
+
 def test_wrong_checkpoints_are_one_line(checkpoint_dir, recordings_dir, tmp_path, capsys) -> None:
     (tmp_path / "empty_folder").mkdir()
     shutil.copytree(checkpoint_dir, tmp_path / "other_vocabulary")
