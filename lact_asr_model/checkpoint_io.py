@@ -1,7 +1,6 @@
 """Checkpoints on disk: Hugging Face folders and `best_model.pt`, written so that a kill never leaves a broken one."""
 
 import json
-import os
 import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -16,6 +15,7 @@ from transformers.utils import logging
 
 from lact_asr_model.configuration_hybrid_asr import HybridASRConfig
 from lact_asr_model.errors import UserError
+from lact_asr_model.files import complete_file
 from lact_asr_model.modeling_hybrid_asr import HybridASRForCTC
 from lact_asr_model.text import BLANK, make_processor
 
@@ -100,13 +100,8 @@ def load_best_model(path: str | Path) -> tuple[HybridASRForCTC, dict[str, int]]:
 
 def save_atomically(path: str | Path, content: Any) -> None:
     """`torch.save` to a file beside `path`, flushed to the disk, that then takes its place."""
-    path = Path(path)
-    partial = _sibling(path, "partial")
-    with partial.open("wb") as file:
+    with complete_file(Path(path)) as file:
         torch.save(content, file)
-        file.flush()
-        os.fsync(file.fileno())
-    partial.replace(path)
 
 
 def _compact(model: HybridASRForCTC) -> dict[str, Tensor]:

@@ -9,7 +9,7 @@ import sys
 from typing import Any
 
 import typer
-from typer.core import TyperCommand
+import typer.core
 
 from lact_asr_model.errors import one_line_errors
 
@@ -34,6 +34,14 @@ app = typer.Typer(
 )
 
 
+class _Program(typer.core.TyperCommand):
+    """A command whose arguments all reach the program, `--` too."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        ctx.args = args
+        return args
+
+
 def run_program(name: str, arguments: list[str]) -> None:
     """Run one of `PROGRAMS`: a user's error is one line and exit code 2, Ctrl-C is exit code 130."""
     module, _ = PROGRAMS[name]
@@ -42,21 +50,11 @@ def run_program(name: str, arguments: list[str]) -> None:
         importlib.import_module(module).main(arguments)
 
 
-class _PassThrough(TyperCommand):
-    """A command that leaves all its arguments to the program, `--` included."""
-
-    def parse_args(self, context: Any, arguments: list[str]) -> list[str]:
-        super().parse_args(context, [])
-        context.args = arguments
-        return arguments
-
-
 def _register(name: str, summary: str) -> None:
     @app.command(
         name,
-        cls=_PassThrough,
+        cls=_Program,
         help=summary,
-        add_help_option=False,
     )
     def command(context: typer.Context) -> None:
         run_program(name, context.args)

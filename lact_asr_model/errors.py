@@ -1,9 +1,16 @@
-"""Errors that a user can correct, and how every command shows them."""
+"""How every command ends: errors that a user can correct, interruptions, full disks and closed pipes."""
 
+import errno
 import os
+import signal
 import sys
+import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from types import FrameType
+from typing import NoReturn
+
+_FULL_DISK = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
 
 class UserError(ValueError):
@@ -13,39 +20,103 @@ class UserError(ValueError):
     """
 
 
+class Terminated(KeyboardInterrupt):
+    """SIGTERM, which ends a command as Ctrl-C does."""
+
+
 @contextmanager
 def one_line_errors() -> Iterator[None]:
-    """Turn a user's error into one line and exit code 2, Ctrl-C into 130, and a closed pipe into a quiet end."""
+    """Run a command inside: whatever ends it is one line on stderr and an exit code.
+
+    A user's error and a full disk are 2, Ctrl-C is 130, SIGTERM 143; a closed pipe is a quiet 141. Notes of an error or
+    an interruption (`add_note`) are a part of its line. What stdout cannot encode is printed as an escape.
+    """
+    _allow_every_character()
     try:
-        yield
+        with _sigterm_raised():
+            try:
+                yield
+            finally:
+                if sys.stdout is not None:
+                    sys.stdout.flush()
     except UserError as error:
         print_error(error)
         raise SystemExit(2) from None
-    except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
-        raise SystemExit(130) from None
+    except KeyboardInterrupt as interruption:
+        _print_line(_with_notes("interrupted", interruption))
+        number = signal.SIGTERM if isinstance(interruption, Terminated) else signal.SIGINT
+        raise SystemExit(128 + number) from None
     except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or the interpreter complains at exit
+        _drop_unwritten_output()
         raise SystemExit(141) from None
+    except OSError as error:
+        if error.errno not in _FULL_DISK:
+            raise
+        _drop_unwritten_output()
+        place = error.filename or "output"
+        print_error(UserError(f"{place}: cannot be written ({error.strerror}); free some space"))
+        raise SystemExit(2) from None
 
 
 def print_note(note: str) -> None:
     """One line on stderr about something that the user may not expect."""
-    print(f"note: {note}", file=sys.stderr, flush=True)
-
-
-def print_error(error: UserError) -> None:
-    """One line on stderr."""
-    _print_line("error", str(error))
+    _print_line(f"note: {note}")
 
 
 def print_warning(warning: str) -> None:
     """One line on stderr about something that a user should know, though the work goes on."""
-    _print_line("warning", warning)
+    _print_line(f"warning: {' '.join(warning.split())}")
 
 
-def _print_line(kind: str, text: str) -> None:
-    """A line that any terminal can show: names of files need not be valid text, nor without line breaks."""
-    line = f"{kind}: {' '.join(text.split())}"
-    encoding = sys.stderr.encoding or "utf-8"
-    print(line.encode(encoding, "backslashreplace").decode(encoding), file=sys.stderr, flush=True)
+def print_error(error: UserError) -> None:
+    """One line on stderr."""
+    _print_line("error: " + _with_notes(" ".join(str(error).split()), error))
+
+
+def printable(text: str) -> str:
+    """The text on one line: control characters, and bytes of file names that are not UTF-8, as escapes."""
+    return "".join(
+        character if character.isprintable() else character.encode("unicode_escape").decode("ascii")
+        for character in text
+    )
+
+
+def _with_notes(message: str, error: BaseException) -> str:
+    return "; ".join([message, *getattr(error, "__notes__", [])])
+
+
+def _print_line(line: str) -> None:
+    with suppress(OSError):  # nobody can be told that stderr is full or closed
+        print(printable(line), file=sys.stderr, flush=True)
+
+
+def _allow_every_character() -> None:
+    """Names of files can hold anything: no terminal or locale shall end the work."""
+    for stream, errors in ((sys.stdin, "surrogateescape"), (sys.stdout, "backslashreplace")):
+        with suppress(OSError, AttributeError):  # it was read from already, or is no stream of text, or closed
+            stream.reconfigure(errors=errors)  # type: ignore[union-attr]
+
+
+@contextmanager
+def _sigterm_raised() -> Iterator[None]:
+    """Inside, SIGTERM raises `Terminated`, unless the program has other plans for it."""
+
+    def terminate(number: int, frame: FrameType | None) -> NoReturn:
+        raise Terminated
+
+    is_ours = threading.current_thread() is threading.main_thread() and (
+        signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
+    )
+    if is_ours:
+        signal.signal(signal.SIGTERM, terminate)
+    try:
+        yield
+    finally:
+        if is_ours:
+            signal.signal(signal.SIGTERM, signal.SIG_DFL)
+
+
+def _drop_unwritten_output() -> None:
+    """Or the interpreter tries again at its end, and complains."""
+    with suppress(OSError, AttributeError):  # AttributeError: there is no stdout
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

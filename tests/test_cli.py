@@ -89,7 +89,7 @@ def test_arguments_and_exit_code_pass_through(monkeypatch: pytest.MonkeyPatch) -
         raise SystemExit(2)
 
     monkeypatch.setitem(sys.modules, cli.PROGRAMS["transcribe"][0], SimpleNamespace(main=main))
-    arguments = ["a b.wav", "--use_ttt", "-", "--beam_size", "50", "--output=x y", "--help", "--", "-dash.wav"]
+    arguments = ["a b.wav", "--use_ttt", "-", "--beam_size", "50", "--output=x y", "--", "-a.mp3"]
     with pytest.raises(SystemExit) as exit_:
         cli.app(["transcribe", *arguments], standalone_mode=False)
     assert seen == arguments

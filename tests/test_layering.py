@@ -13,6 +13,7 @@ PACKAGE = REPOSITORY / "lact_asr_model"
 LAYERS = [
     {"errors"},
     {"container_structure"},
+    {"files"},
     {"audio", "text", "metrics", "configuration_hybrid_asr"},
     {"audio_search"},
     {"ops", "data", "decoding"},

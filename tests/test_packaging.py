@@ -7,6 +7,8 @@ import pytest
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
+from lact_asr_model.commands.demo import RECORDINGS_DIR
+
 REPOSITORY = Path(__file__).parents[1]
 INSTALLED_EXTRAS = ("dev", "augment", "track", "lm", "normalize")
 
@@ -33,6 +35,15 @@ def test_a_requirement_is_pinned_to_a_version_it_accepts(text: str) -> None:
 def test_pins_are_plain_versions() -> None:
     for name, version in pins().items():
         assert not set(version) & set("/@:+ "), f"{name} is pinned to a file or a local build"
+
+
+def test_the_wheel_has_every_file_of_the_package() -> None:
+    package = REPOSITORY / "lact_asr_model"
+    setuptools = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())["tool"]["setuptools"]
+    shipped = {path for pattern in setuptools["package-data"]["lact_asr_model"] for path in package.glob(pattern)}
+    files = {path for path in package.rglob("*") if path.is_file() and path.suffix not in (".py", ".pyc")}
+    assert files == {path for path in shipped if path.is_file()}
+    assert RECORDINGS_DIR / "manifest.jsonl" in files
 
 
 def test_make_installs_the_extras_that_are_pinned() -> None:

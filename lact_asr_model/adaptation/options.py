@@ -11,6 +11,7 @@ from lact_asr_model.errors import UserError
 ALL_LAYERS = "all"
 LOSS_TYPES = ("masked_prediction", "entropy", "entropy_mcc")
 MODES = ("episodic", "continual")
+GROUPS = ("fast_weights", "front_end", "norms", "attention", "suta")  # a model has some of them
 BOTH = "both"
 MASKS_PER_SEED = 2**16
 
@@ -153,7 +154,7 @@ def check_option(option: dataclasses.Field, value: Any, name: str) -> None:
             except ValueError as error:
                 is_valid, valid = False, str(error)
         else:
-            is_valid, valid = all(value.split("+")), "names of weight groups, joined by +"
+            is_valid, valid = names_groups(value), f"{BOTH}, or one or more of {', '.join(GROUPS)}, joined by +"
     elif is_valid:
         least, above, below = metadata["at_least"], metadata["above"], metadata["below"]
         is_valid = least <= value < below and (above is None or value > above)
@@ -161,6 +162,11 @@ def check_option(option: dataclasses.Field, value: Any, name: str) -> None:
         valid += f" and below {below:g}" if below < math.inf else ""
     if not is_valid:
         raise UserError(f"{name} is {value!r}; it must be {valid}")
+
+
+def names_groups(text: str) -> bool:
+    """Whether this is a value of the option `parameters`."""
+    return text == BOTH or set(text.split("+")) <= set(GROUPS)
 
 
 def parse_layers(text: str, num_layers: int = 1000) -> Sequence[int]:

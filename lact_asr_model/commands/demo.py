@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from lact_asr_model.adaptation.options import AdaptationOptions
     from lact_asr_model.decoding.hypothesis import Decoder
 
-RECORDINGS_DIR = Path(__file__).parents[2] / "examples" / "recordings"
+RECORDINGS_DIR = Path(__file__).parents[1] / "bundled_recordings"
 WIDTH = 100
 METHOD_LABELS = {BASELINE: "plain", "lm": "plain+LM", "ttt": "adapted", "ttt_lm": "adapted+LM"}
 WITH_LM = {BASELINE: "lm", "ttt": "ttt_lm"}
@@ -40,7 +40,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         type=Path,
         default=RECORDINGS_DIR,
         metavar="DIR",
-        help="folder with manifest.jsonl and noise/ (default: the examples of the repository)",
+        help="folder with manifest.jsonl and noise/ (default: the bundled ones)",
     )
     parser.add_argument("--snr_db", type=float, default=5.0, metavar="DB", help="level of the noise (default: 5)")
     add_ttt_options(parser)

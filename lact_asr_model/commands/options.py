@@ -1,17 +1,21 @@
 """What the inference commands share: options, loading, and errors as one line each. Imports nothing heavy."""
 
 import argparse
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lact_asr_model.adaptation.options import AdaptationOptions, model_options
-from lact_asr_model.errors import UserError
+from lact_asr_model.errors import UserError, print_note
+from lact_asr_model.files import identities
+from lact_asr_model.recognition.destinations import Permission
 
 if TYPE_CHECKING:
     from lact_asr_model.acoustic_models.acoustic_model import AcousticModel
     from lact_asr_model.decoding.hypothesis import Decoder
     from lact_asr_model.decoding.options import DecodingOptions
+    from lact_asr_model.recognition.transcriber import Transcriber
 
 
 def add_model_options(parser: argparse.ArgumentParser) -> None:
@@ -138,8 +142,42 @@ def load_model(arguments: argparse.Namespace) -> "AcousticModel":
     from lact_asr_model.acoustic_models.loading import load
     from lact_asr_model.recognition.run_description import choose_device
 
+    AdaptationOptions(**given_ttt_options(arguments))  # a mistake in them is told before the model is loaded
     if arguments.num_threads is not None:
         torch.set_num_threads(arguments.num_threads)
     torch.manual_seed(arguments.seed)
     device = choose_device(arguments.device)
     return load(arguments.checkpoint, language=arguments.language).to(device)
+
+
+def make_transcriber(arguments: argparse.Namespace) -> "Transcriber":
+    """The transcriber that the options of `transcribe` ask for. Raises UserError."""
+    model = load_model(arguments)
+    use_ttt = arguments.use_ttt
+    if use_ttt is None and getattr(model.model.config, "enable_ttt", False):
+        use_ttt = True
+        print_note("adapting to each recording, as the checkpoint's enable_ttt says; --no-use_ttt recognises plainly")
+    for name in {} if use_ttt else given_ttt_options(arguments):
+        raise UserError(f"--ttt_{name}: has no effect without adaptation; add --use_ttt")
+    options = make_ttt_options(arguments, model) if use_ttt else None
+    if options is not None and options.mode == "continual" and arguments.resume:
+        raise UserError("--resume: a stream cannot be gone on with, as its weights are lost; give --overwrite")
+
+    from lact_asr_model.recognition.transcriber import Transcriber
+
+    return Transcriber(
+        model,
+        decoder=start_decoder(arguments, model.vocabulary),
+        ttt_options=options,
+        device=model.device,
+        batch_size=arguments.batch_size,
+        chunk_seconds=arguments.chunk_seconds,
+        move_emission_to_cpu=arguments.move_emission_to_cpu,
+    )
+
+
+def output_permission(arguments: argparse.Namespace, inputs: Sequence[str | Path]) -> Permission:
+    """What `transcribe` may write if it reads these files, beside those of the model and its decoder."""
+    others = [arguments.checkpoint, arguments.lm, arguments.lexicon]
+    found = identities([*inputs, *(path for path in others if path)])
+    return Permission(found, overwrite=arguments.overwrite, resume=arguments.resume)

@@ -1,7 +1,7 @@
 """The `transcribe` command: audio files to text, JSON lines or subtitles, or a test set to WER and speed."""
 
 import argparse
-import json
+import heapq
 import os
 import shutil
 import sys
@@ -15,24 +15,27 @@ from lact_asr_model.commands.options import (
     add_decoding_options,
     add_model_options,
     add_ttt_options,
-    given_ttt_options,
-    load_model,
-    make_ttt_options,
-    start_decoder,
+    make_transcriber,
+    output_permission,
 )
-from lact_asr_model.errors import UserError, one_line_errors, print_error, print_note, print_warning
+from lact_asr_model.errors import UserError, one_line_errors, print_warning
+from lact_asr_model.files import fitting_name
+from lact_asr_model.recognition.destinations import Destination, ManyFiles, make_destination, progress_told
+from lact_asr_model.recognition.outcome import Outcome
 from lact_asr_model.recognition.output_formats import (
     SUFFIXES,
-    check_writable,
+    ctm_names,
     format_ctm,
     format_srt,
     format_vtt,
+    jsonl_head,
     jsonl_line,
-    write_atomically,
+    text_head,
 )
+from lact_asr_model.recognition.recording_ids import distinct_ids, root_of
+from lact_asr_model.recognition.resumption import recognize_pending
 
 if TYPE_CHECKING:
-    from lact_asr_model.recognition.transcriber import Transcriber
     from lact_asr_model.recognition.transcript import FileResult, Transcript
 
 _SUBTITLE_FORMATS = ("srt", "vtt")
@@ -41,40 +44,20 @@ _CHANNELS = {"mix": None, "left": 0, "right": 1}
 
 @dataclass(frozen=True)
 class Recording:
-    """An input of the command: where its audio is, or why there is none. channel: its index; None = the mean."""
+    """An input of the command: where its audio is, or why there is none.
+
+    id: different from those of the others. ctm_name: the id as a column of CTM. name: for people. root: the folder
+    below which files are named. channel: its index; None = the mean. suffix: what the channel adds to the names.
+    """
 
     id: str
     name: str
     path: Path
+    root: Path
+    ctm_name: str = ""
     error: UserError | None = None
     channel: int | None = None
-
-
-@dataclass
-class Outcome:
-    """How many inputs were transcribed, how many of these only in part, and how many could not be read."""
-
-    num_transcribed: int = 0
-    num_partial: int = 0
-    num_failed: int = 0
-
-    @property
-    def exit_code(self) -> int:
-        """0: all is well; 1: something is missing; 2: nothing could be done."""
-        if self.num_failed and not self.num_transcribed:
-            return 2
-        return 1 if self.num_failed or self.num_partial else 0
-
-    def count(self, result: "FileResult", name: str) -> None:
-        """Count a result and print its warnings and its error, with the file under `name`."""
-        for warning in result.warnings:
-            print_warning(warning.replace(str(result.path), name))
-        if result.error is not None:
-            self.num_failed += 1
-            print_error(UserError(str(result.error).replace(str(result.path), name)))
-        else:
-            self.num_transcribed += 1
-            self.num_partial += result.is_partial
+    suffix: str = ""
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -82,32 +65,14 @@ def main(argv: Sequence[str] | None = None) -> None:
     arguments = _parser().parse_args(argv)
     with one_line_errors():
         _check_arguments(arguments)
-        outcome = _transcribe_dataset(arguments) if arguments.data_dir else _transcribe_files(arguments)
+        if arguments.data_dir:
+            from lact_asr_model.commands.transcribe_dataset import transcribe_dataset
+
+            outcome = transcribe_dataset(arguments)
+        else:
+            outcome = _transcribe_files(arguments)
     if outcome.exit_code:
         raise SystemExit(outcome.exit_code)
-
-
-def make_transcriber(arguments: argparse.Namespace) -> "Transcriber":
-    """The transcriber that the options ask for. Raises UserError."""
-    model = load_model(arguments)
-    use_ttt = arguments.use_ttt
-    if use_ttt is None and getattr(model.model.config, "enable_ttt", False):
-        use_ttt = True
-        print_note("adapting to each recording, as the checkpoint's enable_ttt says; --no-use_ttt recognises plainly")
-    for name in {} if use_ttt else given_ttt_options(arguments):
-        raise UserError(f"--ttt_{name}: has no effect without adaptation; add --use_ttt")
-
-    from lact_asr_model.recognition.transcriber import Transcriber
-
-    return Transcriber(
-        model,
-        decoder=start_decoder(arguments, model.vocabulary),
-        ttt_options=make_ttt_options(arguments, model) if use_ttt else None,
-        device=model.device,
-        batch_size=arguments.batch_size,
-        chunk_seconds=arguments.chunk_seconds,
-        move_emission_to_cpu=arguments.move_emission_to_cpu,
-    )
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -137,18 +102,31 @@ def _parser() -> argparse.ArgumentParser:
     inputs.add_argument(
         "--strict", action="store_true", help="refuse damaged and cut files, instead of transcribing what is there"
     )
-
     inputs.add_argument(
         "--normalize", action="store_true", help="spell numbers and symbols of the references out, in English"
     )
+
     output = parser.add_argument_group("output")
     output.add_argument("--format", choices=SUFFIXES, help="default: text (with --data_dir: jsonl)")
-    output.add_argument("--output", metavar="FILE", type=Path, help="write the transcripts there, not to stdout")
+    output.add_argument(
+        "--output",
+        metavar="FILE",
+        type=Path,
+        help="add each transcript to that file as soon as it is made; - is stdout",
+    )
     output.add_argument(
         "--output_dir",
         metavar="DIR",
         type=Path,
-        help="write one file per recording there; with --data_dir: results.json and transcripts.jsonl",
+        help="write one file per recording there, in the tree of the folder that is transcribed; with --data_dir: "
+        "results.json and transcripts.jsonl",
+    )
+    output.add_argument("--overwrite", action="store_true", help="replace output files that exist; never an input")
+    output.add_argument(
+        "--resume",
+        action="store_true",
+        help="go on with output files that exist: what an earlier run with the same inputs, model and options has "
+        "transcribed is left as it is",
     )
 
     recognition = parser.add_argument_group("recognition")
@@ -179,8 +157,6 @@ def _check_arguments(arguments: argparse.Namespace) -> None:
     has_files = bool(arguments.paths or arguments.audio_file or arguments.paths_from_stdin)
     if arguments.data_dir and has_files:
         raise UserError("--data_dir: does not go with audio files; give one or the other")
-    if arguments.data_dir and arguments.channels != "mix":
-        raise UserError(f"--channels {arguments.channels}: is for recordings, not for --data_dir; leave it out")
     if bool(arguments.data_dir) != bool(arguments.subset):
         raise UserError("--data_dir and --subset: one is missing; give both, for example --subset test-clean")
     if not arguments.data_dir and not has_files:
@@ -191,8 +167,10 @@ def _check_arguments(arguments: argparse.Namespace) -> None:
         raise UserError(f"--format {arguments.format}: is for recordings, not for --data_dir; give text or jsonl")
     if arguments.output and arguments.output_dir and not arguments.data_dir:
         raise UserError("--output and --output_dir: both given; choose one file or a folder")
-    if arguments.output:
-        check_writable(arguments.output)
+    if arguments.overwrite and arguments.resume:
+        raise UserError("--overwrite and --resume: both given; choose one")
+    if arguments.resume and not (arguments.output or arguments.output_dir):
+        raise UserError("--resume: there is nothing to go on with; give --output or --output_dir")
     if arguments.output_dir:
         try:
             arguments.output_dir.mkdir(parents=True, exist_ok=True)
@@ -201,30 +179,21 @@ def _check_arguments(arguments: argparse.Namespace) -> None:
 
 
 def _transcribe_files(arguments: argparse.Namespace) -> Outcome:
-    """Transcribe all inputs in their order."""
+    """Transcribe all inputs in their order, each to its place as soon as it is known."""
     with tempfile.TemporaryDirectory() as scratch_dir:
-        recordings = list(_find_recordings(arguments, Path(scratch_dir)))
+        recordings = _name(list(_find_recordings(arguments, Path(scratch_dir))))
         format_name = arguments.format or "text"
-        _check_outputs(arguments, format_name, recordings)
-        transcriber = make_transcriber(arguments)
-
-        outcome = Outcome()
-        texts = []
-        for recording, result in _transcribe(transcriber, recordings, arguments.strict):
-            outcome.count(result, recording.name)
-            if result.transcript is None:
-                continue
-            text = _format(
-                format_name, recording, result.transcript, with_name=len(recordings) > 1 and not arguments.output_dir
-            )
-            if arguments.output_dir:
-                write_atomically(_output_path(arguments.output_dir, recording, format_name), text)
-            elif arguments.output:
-                texts.append(text)
-            else:
-                print(text, end="", flush=True)
-        if arguments.output:
-            write_atomically(arguments.output, "".join(texts))
+        with_name = len(recordings) > 1 and not arguments.output_dir
+        destination = _open_destination(arguments, format_name, recordings, with_name=with_name)
+        good = [index for index, recording in enumerate(recordings) if recording.error is None]
+        outcome = Outcome(num_transcribed=len(destination.done))
+        with progress_told(destination, len(recordings)):
+            for index, result in _transcribe(arguments, recordings, good, destination):
+                recording = recordings[index]
+                outcome.count(result, recording.name)
+                if result.transcript is not None:
+                    destination.write(index, _format(format_name, recording, result.transcript, with_name=with_name))
+            destination.close()
     return outcome
 
 
@@ -240,18 +209,19 @@ def _find_recordings(arguments: argparse.Namespace, scratch_dir: Path) -> Iterat
             path = scratch_dir / "stdin"
             with path.open("wb") as file:
                 shutil.copyfileobj(sys.stdin.buffer, file)
-            yield from _channels(Recording("stdin", "standard input", path), arguments.channels)
+            yield from _channels(Recording("stdin", "standard input", path, scratch_dir), arguments.channels)
             continue
+        root = root_of(pattern)
         try:
             found = search_audio_files([pattern])
         except UserError as error:
-            yield Recording(Path(pattern).stem, pattern, Path(pattern), error)
+            yield Recording(Path(pattern).stem, pattern, Path(pattern), root, error=error)
             continue
         left_out = found.describe_left_out()
         if left_out is not None:
             print_warning(f"{pattern}: {left_out}")
         for path in found.paths:
-            yield from _channels(Recording(path.stem, str(path), path), arguments.channels)
+            yield from _channels(Recording(path.stem, str(path), path, root), arguments.channels)
 
 
 def _channels(recording: Recording, channels: str) -> Iterator[Recording]:
@@ -272,33 +242,73 @@ def _channels(recording: Recording, channels: str) -> Iterator[Recording]:
         num_channels, [f"[{number}]" for number in range(1, num_channels + 1)]
     )
     for channel, name in enumerate(names):
-        yield replace(recording, id=recording.id + name, name=recording.name + name, channel=channel)
+        yield replace(recording, name=recording.name + name, channel=channel, suffix=name)
 
 
-def _check_outputs(arguments: argparse.Namespace, format_name: str, recordings: Sequence[Recording]) -> None:
+def _name(recordings: list[Recording]) -> list[Recording]:
+    """The recordings with ids that differ, those without audio aside."""
+    good = [recording for recording in recordings if recording.error is None]
+    files = list(dict.fromkeys((recording.root, recording.path) for recording in good))
+    id_of = dict(zip(files, distinct_ids(files), strict=True))
+    ids = [id_of[recording.root, recording.path] + recording.suffix for recording in good]
+    named = (
+        replace(recording, id=id, ctm_name=ctm_name)
+        for recording, id, ctm_name in zip(good, ids, ctm_names(ids), strict=True)
+    )
+    return [next(named) if recording.error is None else recording for recording in recordings]
+
+
+def _open_destination(
+    arguments: argparse.Namespace, format_name: str, recordings: Sequence[Recording], *, with_name: bool
+) -> Destination:
+    """Where the transcripts go. Raises UserError if that is not allowed."""
+    permission = output_permission(arguments, [recording.path for recording in recordings])
     if arguments.output_dir:
-        names: dict[Path, Recording] = {}
-        for recording in recordings:
-            other = names.setdefault(_output_path(arguments.output_dir, recording, format_name), recording)
-            if other is not recording:
-                raise UserError(f"--output_dir: {other.name} and {recording.name} would share a file; run them apart")
-    elif format_name in _SUBTITLE_FORMATS and len(recordings) > 1:
+        paths = {}
+        for index, recording in enumerate(recordings):
+            if recording.error is None:
+                id = Path(recording.id)
+                paths[index] = arguments.output_dir / id.with_name(fitting_name(id.name, SUFFIXES[format_name]))
+                if os.path.exists(paths[index]):
+                    permission.check(paths[index])
+        return ManyFiles(str(arguments.output_dir), paths, resume=arguments.resume)
+    if format_name in _SUBTITLE_FORMATS and len(recordings) > 1:
         raise UserError(f"--format {format_name}: {len(recordings)} recordings cannot share a file; give --output_dir")
+    heads = [
+        _head(format_name, recording, with_name=with_name) if recording.error is None else None
+        for recording in recordings
+    ]
+    return make_destination(arguments.output, permission, format_name, heads)
 
 
 def _transcribe(
-    transcriber: "Transcriber", recordings: Sequence[Recording], strict: bool
-) -> Iterator[tuple[Recording, "FileResult"]]:
-    """Each recording with its transcript or its error, in order."""
+    arguments: argparse.Namespace, recordings: Sequence[Recording], good: Sequence[int], destination: Destination
+) -> Iterator[tuple[int, "FileResult"]]:
+    """The number of each recording that is not done with its transcript or its error, in order."""
     from lact_asr_model.recognition.transcript import AudioSource, FileResult
 
-    sources = (AudioSource(recording.path, recording.channel) for recording in recordings if recording.error is None)
-    results = transcriber.transcribe_files(sources, strict=strict)
-    for recording in recordings:
-        if recording.error is not None:
-            yield recording, FileResult(recording.path, None, recording.error)
-        else:
-            yield recording, next(results)
+    errors = (
+        (index, FileResult(recording.path, None, recording.error))
+        for index, recording in enumerate(recordings)
+        if recording.error is not None
+    )
+    done = {place for place, index in enumerate(good) if index in destination.done}
+    if len(done) == len(good) and good:
+        return errors
+    transcriber = make_transcriber(arguments)
+    sources = [AudioSource(recordings[index].path, recordings[index].channel) for index in good]
+    pending = recognize_pending(transcriber, sources, done, strict=arguments.strict)
+    results = ((good[place], result) for place, result in pending)
+    return heapq.merge(errors, results, key=lambda pair: pair[0])
+
+
+def _head(format_name: str, recording: Recording, *, with_name: bool) -> str:
+    """How the lines of a recording begin in a file of several."""
+    if format_name == "ctm":
+        return f"{recording.ctm_name} "
+    if format_name == "jsonl":
+        return jsonl_head(recording.id, path=recording.name)
+    return text_head(recording.name) if with_name else ""
 
 
 def _format(format_name: str, recording: Recording, transcript: "Transcript", *, with_name: bool) -> str:
@@ -307,72 +317,7 @@ def _format(format_name: str, recording: Recording, transcript: "Transcript", *,
     if format_name == "vtt":
         return format_vtt(transcript.words)
     if format_name == "ctm":
-        return format_ctm(recording.id, transcript.words)
+        return format_ctm(recording.ctm_name, transcript.words)
     if format_name == "jsonl":
         return jsonl_line(recording.id, transcript, path=recording.name) + "\n"
-    return (f"{recording.name}\t" if with_name else "") + transcript.text + "\n"
-
-
-def _output_path(output_dir: Path, recording: Recording, format_name: str) -> Path:
-    return output_dir / (recording.id + SUFFIXES[format_name])
-
-
-def _transcribe_dataset(arguments: argparse.Namespace) -> Outcome:
-    """Transcribe a data set and print its error rates and speed."""
-    from tqdm import tqdm
-
-    from lact_asr_model.data.sources import read_references
-    from lact_asr_model.recognition.dataset_report import dataset_results, format_results
-
-    utterances = read_references(arguments.subset, arguments.data_dir, normalize=arguments.normalize)
-    transcriber = make_transcriber(arguments)
-    # The longest first: little padding in a batch, and memory that is too small shows at once.
-    order = list(range(len(utterances)))
-    if not transcriber.is_stream:
-        order.sort(key=lambda index: -utterances[index].duration_seconds)
-    results = transcriber.transcribe_utterances((utterances[index] for index in order), strict=arguments.strict)
-    results_by_index = dict(zip(order, tqdm(results, total=len(order), unit="utt", disable=None), strict=True))
-
-    outcome = Outcome()
-    transcribed = []
-    failures = {}
-    for index, utterance in enumerate(utterances):
-        result = results_by_index[index]
-        outcome.count(result, str(result.path))
-        if result.transcript is not None:
-            transcribed.append((utterance, result.transcript))
-        elif result.error is not None:
-            failures[utterance.id] = str(result.error)
-
-    json_lines = "".join(
-        jsonl_line(utterance.id, transcript, reference=utterance.text) + "\n" for utterance, transcript in transcribed
-    )
-    settings = {
-        name: getattr(arguments, name)
-        for name in (
-            *(
-                "data_dir",
-                "subset",
-                "normalize",
-                "checkpoint",
-                "beam_size",
-                "lm",
-                "lm_weight",
-                "word_score",
-                "beam_threshold",
-            ),
-            *("lexicon", "hotwords", "hotword_weight", "decoding_processes", "move_emission_to_cpu", "seed"),
-        )
-    }
-    report = dataset_results(transcribed, failures, transcriber, settings)
-    if arguments.output:
-        lines = {
-            "text": (f"{utterance.id}\t{transcript.text}\n" for utterance, transcript in transcribed),
-            "ctm": (format_ctm(utterance.id, transcript.words) for utterance, transcript in transcribed),
-        }
-        write_atomically(arguments.output, "".join(lines.get(arguments.format, json_lines)))
-    if arguments.output_dir:
-        write_atomically(arguments.output_dir / "transcripts.jsonl", json_lines)
-        write_atomically(arguments.output_dir / "results.json", json.dumps(report, indent=2) + "\n")
-    print(format_results(report))
-    return outcome
+    return _head(format_name, recording, with_name=with_name) + transcript.text + "\n"

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from lact_asr_model.errors import UserError
+from lact_asr_model.files import write_atomically
 
 FILE_NAME = "decoding.json"
 
@@ -40,8 +41,5 @@ def write_tuned_weights(folder: Path, weights: Weights, lm_sha256: str, tuning: 
     """Write weights into the folder of an acoustic model, with an account of the tuning. Raises UserError."""
     path = folder / FILE_NAME
     content = {**asdict(weights), "lm_sha256": lm_sha256, "tuning": tuning}
-    try:
-        path.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
-    except OSError as error:
-        raise UserError(f"{path}: cannot be written ({error.strerror}); give --output_dir") from None
+    write_atomically(path, json.dumps(content, indent=2) + "\n")
     return path

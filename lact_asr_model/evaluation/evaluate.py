@@ -18,7 +18,7 @@ from lact_asr_model.evaluation.recognizers import make_recognizer
 from lact_asr_model.evaluation.records import Record, RecordLog
 from lact_asr_model.evaluation.summary import BASELINE
 from lact_asr_model.evaluation.tasks import Task, make_tasks
-from lact_asr_model.recognition.output_formats import write_atomically
+from lact_asr_model.files import write_atomically
 from lact_asr_model.recognition.run_description import describe_run
 
 

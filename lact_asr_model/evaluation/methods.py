@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from lact_asr_model.adaptation.options import names_groups
 from lact_asr_model.errors import UserError
 from lact_asr_model.evaluation.summary import BASELINE
 
@@ -51,7 +52,7 @@ def _parse(text: str, counts: list[int]) -> Iterator[Method]:
     name, colon, number = text.partition(":")
     algorithm, _, ttt_parameters = (name, "", "") if name in PEER_NAMES else name.partition("_")
     ours = (OURS, CONTINUAL)
-    is_known = name in (BASELINE, *PEER_NAMES, *ours) or (algorithm in ours and ttt_parameters)
+    is_known = name in (BASELINE, *PEER_NAMES, *ours) or (algorithm in ours and names_groups(ttt_parameters))
     if not is_known:
         raise UserError(f"method '{text}': unknown; choose from {METHODS}, each with :STEPS if you like")
     if name == BASELINE:

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from lact_asr_model.errors import UserError
-from lact_asr_model.recognition.output_formats import write_atomically
+from lact_asr_model.files import complete_lines, write_atomically
 
 _SETTINGS_NAME = "settings.json"
 
@@ -82,7 +82,7 @@ class RecordLog:
     def merge(self) -> None:
         """Take in what the other processes have recognised, and remove their files; for the first process only."""
         paths = self._paths()
-        content = b"".join(_complete_lines(path.read_bytes()) for path in paths)
+        content = b"".join(complete_lines(path.read_bytes()) for path in paths)
         write_atomically(self._log_path, content.decode("utf-8"))
         for path in paths:
             if path != self._log_path:
@@ -94,14 +94,9 @@ class RecordLog:
         return sorted(self._folder.glob("utterances*.jsonl"))
 
     def _read(self, content: bytes) -> None:
-        for line in _complete_lines(content).splitlines():
+        for line in complete_lines(content).splitlines():
             record = Record(**json.loads(line))
             self._records[record.key] = record
-
-
-def _complete_lines(content: bytes) -> bytes:
-    """Without what a kill left of a last line."""
-    return content[: content.rfind(b"\n") + 1]
 
 
 def _check_settings(folder: Path, settings: dict[str, Any]) -> None:

@@ -1,21 +1,22 @@
-"""Transcripts as text, JSON lines, CTM and subtitles, and files that are either complete or not there."""
+"""Transcripts as text, JSON lines, CTM and subtitles."""
 
 import html
 import json
-import os
-import tempfile
+import re
 import textwrap
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from lact_asr_model.errors import UserError
+from lact_asr_model.errors import printable
 
 if TYPE_CHECKING:
     from lact_asr_model.recognition.transcript import TimedWord, Transcript
 
 SUFFIXES = {"text": ".txt", "jsonl": ".jsonl", "ctm": ".ctm", "srt": ".srt", "vtt": ".vtt"}
+_HYPOTHESIS = '"hyp": '
+SEPARATORS = {"text": "\t", "jsonl": _HYPOTHESIS, "ctm": " "}  # where what is known before recognition ends
 _LINE_CHARACTERS = 42
 _CUE_LINES = 2
 _CUE_SECONDS = 7.0
@@ -32,16 +33,24 @@ class Cue:
     lines: list[str]
 
 
+def text_head(name: str) -> str:
+    """What comes before the text of a recording on its line, where there are several recordings."""
+    return printable(name) + "\t"
+
+
+def jsonl_head(id: str, *, path: str | None = None, reference: str | None = None) -> str:
+    """The beginning of a line of `jsonl_line`, up to the value of `hyp`: all that is known before recognition."""
+    known = {"id": id, "path": path, "ref": reference}
+    return f"{_object(known)[:-1]}, {_HYPOTHESIS}"
+
+
 def jsonl_line(id: str, transcript: "Transcript", *, path: str | None = None, reference: str | None = None) -> str:
     """One JSON object `{id, path, ref, hyp, duration, words, adapted, score, n_best}`, times in seconds.
 
     Without a path, a reference or alternatives it has no such key; `n_best` has the best hypothesis first. `adapted`
     says whether adaptation moved the weights.
     """
-    record = {
-        "id": id,
-        "path": path,
-        "ref": reference,
+    found = {
         "hyp": transcript.text,
         "duration": round(transcript.duration_seconds, 3),
         "words": [
@@ -62,17 +71,61 @@ def jsonl_line(id: str, transcript: "Transcript", *, path: str | None = None, re
         if transcript.alternatives
         else None,
     }
-    return json.dumps({name: value for name, value in record.items() if value is not None}, ensure_ascii=False)
+    return jsonl_head(id, path=path, reference=reference) + _object(found).removeprefix("{" + _HYPOTHESIS)
 
 
-def format_ctm(id: str, words: Sequence["TimedWord"]) -> str:
-    """NIST CTM: recording (without spaces), channel, start and duration in seconds, word, confidence; a line each."""
-    name = "_".join(id.split())
+def read_jsonl_line(line: str) -> "Transcript":
+    """The transcript of a line of `jsonl_line`, with numbers as rounded there and without the losses of adaptation.
+
+    Raises:
+        ValueError: it is no such line.
+    """
+    from lact_asr_model.recognition.transcript import TimedWord, Transcript
+
+    record = json.loads(line)
+    try:
+        words = [TimedWord(word["word"], word["start"], word["end"], word["confidence"]) for word in record["words"]]
+        alternatives = [(best["hyp"], best["score"]) for best in record.get("n_best", [])[1:]]
+        return Transcript(
+            record["hyp"],
+            words,
+            record["duration"],
+            record["score"],
+            record["adapted"],
+            alternatives=alternatives,
+        )
+    except (KeyError, TypeError) as error:
+        raise ValueError(f"lacks {error}") from None
+
+
+def format_ctm(name: str, words: Sequence["TimedWord"]) -> str:
+    """NIST CTM: recording (from `ctm_names`), channel, start and duration in seconds, word, confidence; a line each."""
     times = [(word.start_seconds, word.end_seconds - word.start_seconds) for word in words]
     return "".join(
         f"{name} 1 {start:.3f} {duration:.3f} {word.word} {word.confidence:.4f}\n"
         for (start, duration), word in zip(times, words, strict=True)
     )
+
+
+def ctm_names(ids: Iterable[str]) -> list[str]:
+    """Each id as a column of its own: without spaces, not like a comment (;;), and different from the others."""
+    return numbered(re.sub(r"^;;", "__", printable(re.sub(r"\s+", "_", id.strip()))) or "_" for id in ids)
+
+
+def numbered(names: Iterable[str]) -> list[str]:
+    """The names; one that was there before gets a number, -2 and so on, that makes it a new one."""
+    names = list(names)
+    taken = set(names)
+    counts: Counter[str] = Counter()
+    different = []
+    for name in names:
+        counts[name] += 1
+        candidate = name
+        while counts[name] > 1 and (candidate := f"{name}-{counts[name]}") in taken:
+            counts[name] += 1
+        taken.add(candidate)
+        different.append(candidate)
+    return different
 
 
 def format_srt(words: Sequence["TimedWord"]) -> str:
@@ -115,32 +168,6 @@ def make_cues(words: Sequence["TimedWord"]) -> list[Cue]:
     return cues
 
 
-def check_writable(path: Path) -> None:
-    """Find out before the work that a file cannot be written. Raises UserError."""
-    if path.is_dir():
-        raise UserError(f"{path}: it is a folder; name a file in it")
-    if not path.parent.is_dir():
-        raise UserError(f"{path}: its folder does not exist; create {path.parent}")
-    if not os.access(path.parent, os.W_OK):
-        raise UserError(f"{path}: its folder cannot be written to; choose another")
-
-
-def write_atomically(path: Path, text: str) -> None:
-    """Write a text file beside `path` that takes its place when it is complete. Raises UserError."""
-    try:
-        descriptor, partial = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-        try:
-            with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-                file.write(text)
-            os.chmod(partial, 0o644)
-            os.replace(partial, path)
-        except BaseException:
-            Path(partial).unlink(missing_ok=True)
-            raise
-    except OSError as error:
-        raise UserError(f"{path}: cannot be written ({error.strerror}); choose another place") from None
-
-
 def _belongs(group: list["TimedWord"], word: "TimedWord") -> bool:
     """Whether a cue can take one more word."""
     return (
@@ -159,3 +186,8 @@ def _timestamp(seconds: float, decimal_mark: str) -> str:
     total_seconds, milliseconds = divmod(round(seconds * 1000), 1000)
     minutes, whole_seconds = divmod(total_seconds, 60)
     return f"{minutes // 60:02}:{minutes % 60:02}:{whole_seconds:02}{decimal_mark}{milliseconds:03}"
+
+
+def _object(values: dict[str, Any]) -> str:
+    """A JSON object without what is None."""
+    return json.dumps({name: value for name, value in values.items() if value is not None}, ensure_ascii=False)

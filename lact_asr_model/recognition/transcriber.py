@@ -28,7 +28,7 @@ from lact_asr_model.recognition.sample_arrays import as_recordings
 from lact_asr_model.recognition.segments import Segment, split_at_quiet_points
 from lact_asr_model.recognition.transcript import AudioSource, FileResult, TimedWord, Transcript
 
-STAGES = ("encoder", "adaptation", "decoding")
+STAGES = ("recognition", "adaptation", "decoding")
 _SMALLEST_RANGE = 2.0**-15  # one step of 16-bit audio: below it a recording is digital silence
 
 Key = TypeVar("Key", bound=Hashable)
@@ -38,8 +38,10 @@ class Transcriber:
     """A recogniser ready for use.
 
     Recordings of more than `chunk_seconds` are cut at their quietest points and recognised (and adapted to) piece by
-    piece. `stage_seconds` and `audio_seconds` add up over all calls; reading files is not counted. A `ParallelDecoder`
-    decodes a batch while the model computes the next one; what is counted then is the time spent waiting for it.
+    piece. `stage_seconds` and `audio_seconds` add up over all calls; reading files is not counted. All passes of the
+    model over a recording that is adapted to, the last one too, count as "adaptation", the only pass over any other as
+    "recognition". A `ParallelDecoder` decodes a batch while the model computes the next one; what is counted then is
+    the time spent waiting for it.
     In the mode "continual" the recordings are a stream, whose weights are carried on from call to call.
 
     Args:
@@ -200,7 +202,7 @@ class Transcriber:
         audible = [
             index
             for index, samples in enumerate(batch)
-            if len(samples) >= self.model.shortest_samples and np.ptp(samples) >= _SMALLEST_RANGE
+            if len(samples) >= self.model.shortest_samples and has_signal(samples)
         ]
         if not audible:
             return lambda: transcripts
@@ -246,10 +248,9 @@ class Transcriber:
                 else:
                     adaptation = adapt(self.model, inputs, self.ttt_options, self._stream_weights)
                     self._go_on_from(adaptation, self.ttt_options)
-        with self._timed("encoder"), torch.no_grad():
-            if adaptation is not None:
                 logits, frame_mask = adaptation.logits, adaptation.frame_mask
-            else:
+        else:
+            with self._timed("recognition"):
                 logits, frame_mask = self.model.recognize(inputs)
         return self._begin_decoding(logits, frame_mask), adaptation
 
@@ -299,6 +300,11 @@ class Transcriber:
         if self.device.type == "cuda":
             torch.cuda.synchronize(self.device)
         return time.perf_counter()
+
+
+def has_signal(samples: np.ndarray) -> bool:
+    """Whether [samples] are more than digital silence."""
+    return len(samples) > 0 and bool(np.ptp(samples) >= _SMALLEST_RANGE)
 
 
 def _is_out_of_memory(error: Exception) -> bool:

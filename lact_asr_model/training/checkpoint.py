@@ -16,8 +16,8 @@ from accelerate.utils import gather_object
 from lact_asr_model.checkpoint_io import save_atomically
 from lact_asr_model.configuration_hybrid_asr import HybridASRConfig
 from lact_asr_model.errors import UserError
+from lact_asr_model.files import write_atomically
 from lact_asr_model.modeling_hybrid_asr import HybridASRForCTC
-from lact_asr_model.recognition.output_formats import write_atomically
 from lact_asr_model.training.arguments import TrainingArguments
 from lact_asr_model.training.averaging import WeightAverage
 

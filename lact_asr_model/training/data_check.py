@@ -13,7 +13,7 @@ from lact_asr_model.audio import audio_duration_seconds
 from lact_asr_model.data.sources import read_utterances
 from lact_asr_model.data.utterance import Reading, Utterance
 from lact_asr_model.errors import UserError
-from lact_asr_model.recognition.output_formats import write_atomically
+from lact_asr_model.files import write_atomically
 
 REPORT_NAME = "bad_items.jsonl"
 CACHE_NAME = "checked_recordings.json"

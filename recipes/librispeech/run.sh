@@ -67,5 +67,5 @@ for subset in ${TEST_SUBSETS:-test-clean test-other}; do
         --output_dir "$work/results/$subset"
     [ -e "$work/results/$subset-lm/results.json" ] ||
         lact_asr transcribe --checkpoint "$model" --data_dir "$data" --subset "$subset" --no-use_ttt --beam_size 50 \
-            --lm "$work/lm" --move_emission_to_cpu --decoding_processes 8 --output_dir "$work/results/$subset-lm"
+            --lm "$work/lm" --move_emission_to_cpu --decoding_processes 8 --output_dir "$work/results/$subset-lm" --resume
 done

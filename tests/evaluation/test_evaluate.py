@@ -156,7 +156,7 @@ def test_the_syntax_of_methods_is_in_the_help(capsys: pytest.CaptureFixture[str]
     [
         (["--methods", "suta", "--peer_learning_rate", "0"], "learning rate 0.0 of tent and suta"),
         (["--steps", "0"], "--steps 0: '0' is not a number of steps"),
-        (["--methods", "none,ttt_fog"], "it must be one of fast_weights, front_end, both"),
+        (["--methods", "none,ttt_fog"], "method 'ttt_fog': unknown; choose from none, tent"),
         (["--methods", "continual", "--batch_size", "2"], "method 'continual': takes one utterance at a time"),
         (["--ttt_mode", "continual"], "--ttt_mode continual: the method says it here"),
         (["--extra_subsets", "dev-tiny"], "'dev-tiny': is not NAME=SUBSET"),

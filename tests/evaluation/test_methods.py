@@ -46,6 +46,8 @@ def test_a_method_is_there_once() -> None:
         ("magic", None, "method 'magic': unknown; choose from none, tent"),
         ("suta_front_end", None, "method 'suta_front_end': unknown"),
         ("ttt_", None, "unknown"),
+        ("ttt_everything", None, "method 'ttt_everything': unknown; choose from none, tent"),
+        ("continual_back_end:2", None, "unknown"),
         ("", None, "unknown"),
         ("none:1", None, "takes no steps"),
         ("suta:0", None, "'0' is not a number of steps"),

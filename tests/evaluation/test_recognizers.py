@@ -22,6 +22,7 @@ from lact_asr_model.modeling_hybrid_asr import HybridASRForCTC
 from lact_asr_model.recognition.transcriber import Transcriber, vocabulary_of
 
 RECORDINGS = [np.random.default_rng(seed).normal(size=8000 + 1600 * seed).astype(np.float32) / 9 for seed in range(3)]
+HUM = 1e-5 * np.sin(np.arange(16000, dtype=np.float32))  # below one step of 16-bit audio
 INAUDIBLE = [np.zeros(16000, np.float32), np.ones(100, np.float32), np.zeros(0, np.float32)]
 
 
@@ -48,7 +49,7 @@ def test_without_steps_a_peer_reads_and_decodes_as_the_plain_recogniser(
 @pytest.mark.parametrize("name", ["none", "tent", "suta:2", "suta_mean:2", "ttt", "ttt_front_end:2"])
 def test_every_method_survives_silence_and_too_little_audio(ours: Callable[[Method], Recognizer], name: str) -> None:
     (method,) = parse_methods(name)
-    assert texts(ours(method), [RECORDINGS[0], *INAUDIBLE])[1:] == ["", "", ""]
+    assert texts(ours(method), [RECORDINGS[0], *INAUDIBLE, HUM])[1:] == ["", "", "", ""]
 
 
 def test_the_methods_own_steps_and_parameters_win(

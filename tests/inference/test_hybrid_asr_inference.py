@@ -185,7 +185,7 @@ def test_a_data_set_is_scored(checkpoint_dir, librispeech_dir, tmp_path, capsys)
     assert low <= results["wer"]["rate"] <= high
     assert results["num_adapted"] == results["num_scored"] == 3
     assert results["audio_seconds"] == pytest.approx(sum(record["duration"] for record in records), abs=0.01)
-    assert set(results["rtfx"]) == {"total", "encoder", "adaptation", "decoding"}
+    assert set(results["rtfx"]) == {"total", "recognition", "adaptation", "decoding"}
     assert results["settings"]["ttt"]["seed"] == results["settings"]["seed"] == 3
     assert results["run"]["num_threads"] == torch.get_num_threads()
     assert f"WER  {100 * results['wer']['rate']:.2f} % [" in summary
@@ -230,7 +230,7 @@ def test_a_gate_of_the_checkpoint_can_be_switched_off(checkpoint_dir, librispeec
     (checkpoint_dir / "config.json").write_text(json.dumps(config))
     given = ttt_settings(checkpoint_dir, librispeech_dir, tmp_path)
     assert (given["accept"], given["skip_entropy"], given["layers"]) == (True, 2.0, "0")
-    flags = ("--no-ttt_accept", "--ttt_skip_entropy", 0, "--ttt_layers", "all")
+    flags = ("--no-ttt_accept", "--ttt_skip_entropy", 0, "--ttt_layers", "all", "--overwrite")
     given = ttt_settings(checkpoint_dir, librispeech_dir, tmp_path, *flags)
     assert (given["accept"], given["skip_entropy"], given["layers"]) == (False, 0.0, "all")
 
@@ -390,7 +390,14 @@ def test_what_a_folder_search_leaves_out_is_one_line(
         (("a.wav", "--beam_size", "50"), 'pip install "lact-asr[lm]"'),
         (("a.wav", "--output", "no/such/folder/out.txt"), "its folder does not exist"),
         (("a.wav", "--output", "o.txt", "--output_dir", "o"), "--output_dir"),
-        (("x/a.wav", "y/a.mp3", "--output_dir", "out"), "would share a file"),
+        (("a.wav", "--output", "o.txt", "--overwrite", "--resume"), "--overwrite and --resume: both given"),
+        (("a.wav", "--resume"), "--resume: there is nothing to go on with"),
+        (("a.wav", "--resume", "--output", "-"), "--resume: standard output cannot be gone on with"),
+        (("a.wav", "--resume", "--output", "/dev/null"), "/dev/null: is no file that could be gone on with"),
+        (
+            ("a.wav", "--use_ttt", "--ttt_mode", "continual", "--resume", "--output", "o.txt"),
+            "--resume: a stream cannot be gone on with",
+        ),
     ],
 )
 def test_wrong_arguments_are_one_line(
@@ -402,6 +409,18 @@ def test_wrong_arguments_are_one_line(
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith("error: ")
     assert message in line
+
+
+def test_a_wrong_option_of_adaptation_is_told_before_the_model_is_loaded(capsys) -> None:
+    assert run("a.wav", "--checkpoint", "missing", "--use_ttt", "--ttt_parameters", "everything") == 2
+    assert capsys.readouterr().err.startswith("error: TTT option parameters is 'everything'; it must be one of")
+
+
+def test_inputs_without_a_name_are_one_line(checkpoint_dir, tmp_path, capsys, monkeypatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    for flags in (("--output_dir", "o"), ("--format", "ctm"), ("--format", "jsonl", "--output", "o.jsonl")):
+        assert run("--checkpoint", checkpoint_dir, "", "..missing", "/no*where/", *flags) == 2
+        assert capsys.readouterr().err.count("\n") == 3
 
 
 def test_wrong_checkpoints_are_one_line(checkpoint_dir, recordings_dir, tmp_path, capsys) -> None:

@@ -1,20 +1,15 @@
 import json
 import re
 from itertools import pairwise
-from pathlib import Path
 
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lact_asr_model.errors import UserError
 from lact_asr_model.recognition.output_formats import (
-    check_writable,
     format_srt,
     format_vtt,
     jsonl_line,
     make_cues,
-    write_atomically,
 )
 from lact_asr_model.recognition.transcript import TimedWord, Transcript
 
@@ -92,28 +87,3 @@ def test_jsonl() -> None:
         "score": -3.0,
     }
     assert json.loads(jsonl_line("a", transcript, path="x/a.wav"))["path"] == "x/a.wav"
-
-
-def test_a_file_is_replaced_as_a_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    path = tmp_path / "out.txt"
-    write_atomically(path, "first\n")
-    assert path.read_text() == "first\n"
-
-    def fail(*_: object) -> None:
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr("os.replace", fail)
-    with pytest.raises(KeyboardInterrupt):
-        write_atomically(path, "second\n")
-    assert path.read_text() == "first\n"
-    assert list(tmp_path.iterdir()) == [path]
-
-
-def test_places_that_cannot_be_written_are_named(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="it is a folder"):
-        check_writable(tmp_path)
-    with pytest.raises(UserError, match="its folder does not exist"):
-        check_writable(tmp_path / "no" / "file.txt")
-    with pytest.raises(UserError, match="cannot be written"):
-        write_atomically(tmp_path / "no" / "file.txt", "")
-    check_writable(tmp_path / "file.txt")

@@ -174,7 +174,7 @@ def test_time_is_booked_where_it_was_spent(tiny_model: HybridASRForCTC, processo
     plain.transcribe_samples([recording(0.5), recording(0.25)])
     assert plain.audio_seconds == 0.75
     assert set(plain.stage_seconds) == set(STAGES)
-    assert plain.stage_seconds["encoder"] > 0
+    assert plain.stage_seconds["recognition"] > 0
     assert plain.stage_seconds["decoding"] > 0
     assert plain.stage_seconds["adaptation"] == 0
     adapting = Transcriber(tiny_model, processor, ttt_options=TTTOptions(steps=1))

@@ -1,10 +1,10 @@
 """The options of adaptation: where they come from, and what is refused."""
 
 import pytest
+from lact_asr_model.inference.ttt_options import TTTOptions
 
 from lact_asr_model.configuration_hybrid_asr import HybridASRConfig
 from lact_asr_model.errors import UserError
-from lact_asr_model.inference.ttt_options import TTTOptions
 
 
 def test_they_come_from_the_config_and_can_be_overridden() -> None:
@@ -38,6 +38,15 @@ def test_a_change_wins_over_the_config_even_if_it_is_zero_or_false(name: str, co
         {"mask_prob": 1.0},
         {"mask_span_frames": 0},
         {"steps": -1},
+        {"steps": 1.5},
+        {"steps": True},
+        {"steps": "2"},
+        {"learning_rate": "0.1"},
+        {"skip_entropy": None},
+        {"accept": 1},
+        {"layers": 3},
+        {"reset_every": 2.0},
+        {"seed": 0.5},
         {"learning_rate": float("nan")},
         {"learning_rate": float("inf")},
         {"front_end_step": -1.0},

@@ -30,7 +30,7 @@ Make = Callable[..., TrainingArguments]
 MakeConfig = Callable[..., Path]
 
 REPOSITORY = Path(__file__).parents[2]
-RECORDINGS = REPOSITORY / "examples" / "recordings"
+RECORDINGS = REPOSITORY / "lact_asr_model" / "bundled_recordings"
 NOTHING_RANDOM = {
     **{"hidden_dropout": 0.0, "attention_dropout": 0.0, "feat_proj_dropout": 0.0},
     **{"layerdrop": 0.0, "mask_prob": 0.0},
