@@ -1,10 +1,14 @@
 """Word and character errors as counts that add up, and bootstrap intervals of corpus rates."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from typing import Any
 
 import jiwer
 import numpy as np
+
+CONFIDENCE = 0.95
+NUM_RESAMPLES = 1000
 
 
 @dataclass(frozen=True)
@@ -65,26 +69,88 @@ def area_under_roc(scores: Sequence[float], labels: Sequence[bool]) -> float | N
     return float((below + not_above).sum() / (2 * len(positive) * len(negative)))
 
 
-def bootstrap_interval(
-    counts: Sequence[ErrorCounts], confidence: float = 0.95, num_resamples: int = 1000, seed: int = 0
-) -> tuple[float, float]:
-    """(low, high) of the corpus error rate: percentile bootstrap over utterances (Bisani and Ney 2004)."""
-    return _interval(_resampled_rates([counts], num_resamples, seed)[0], confidence)
+def error_report(words: Sequence[ErrorCounts], characters: Sequence[ErrorCounts], seed: int = 0) -> dict[str, Any]:
+    """The error rates of a corpus, as every `results.json` of this package has them.
+
+    Args:
+        words, characters: of each utterance.
+        seed: of the bootstrap over utterances.
+
+    Returns:
+        "wer", "wer_interval" (95 %), "words" (the counts), and the same of characters; None where nothing was counted.
+    """
+    report: dict[str, Any] = {}
+    for rate, name, counts in (("wer", "words", words), ("cer", "characters", characters)):
+        total = sum(counts, ErrorCounts())
+        report[rate] = total.rate if counts else None
+        report[f"{rate}_interval"] = bootstrap_interval(counts, seed) if counts else None
+        report[name] = asdict(total)
+    return report
+
+
+@dataclass(frozen=True)
+class ConditionErrors:
+    """The errors of one method under one condition: those of every utterance, by its id."""
+
+    by_utterance: dict[Any, ErrorCounts]
+
+    @property
+    def utterance_ids(self) -> tuple[Any, ...]:
+        return tuple(self.by_utterance)
+
+    @property
+    def total(self) -> ErrorCounts:
+        return sum(self.by_utterance.values(), ErrorCounts())
+
+
+def mean_rate(conditions: Sequence[ConditionErrors]) -> float:
+    """The mean over conditions of their corpus error rates: each condition weighs the same, however long it is."""
+    return float(np.mean([condition.total.rate for condition in conditions]))
+
+
+def resampled_mean_rates(conditions: Sequence[ConditionErrors], seed: int) -> np.ndarray:
+    """`mean_rate` for each of `NUM_RESAMPLES` draws of utterances with replacement (Bisani and Ney 2004).
+
+    Each condition keeps its number of utterances. Conditions with the same utterances share their draws, as an
+    utterance that is hard under one is hard under another; so do two methods that are given the same seed. Hence
+    the difference of their results is that of a paired bootstrap.
+    """
+    rng = np.random.default_rng(seed)
+    multiplicities: dict[tuple[Any, ...], np.ndarray] = {}  # [resamples, utterances]
+    rates = np.zeros(NUM_RESAMPLES)
+    for condition in conditions:
+        ids, counts = condition.utterance_ids, condition.by_utterance.values()
+        if ids not in multiplicities:
+            draws = (rng.integers(len(ids), size=len(ids)) for _ in range(NUM_RESAMPLES))
+            multiplicities[ids] = np.stack([np.bincount(drawn, minlength=len(ids)) for drawn in draws])
+        errors = multiplicities[ids] @ np.array([count.errors for count in counts])
+        lengths = multiplicities[ids] @ np.array([count.reference_length for count in counts])
+        rates += errors / np.maximum(lengths, 1)
+    return rates / len(conditions)
+
+
+def interval(resampled: np.ndarray) -> tuple[float, float]:
+    """(low, high) between which the middle 95 % of the resampled values lie; NaN = no value."""
+    tail = (1 - CONFIDENCE) / 2
+    low, high = np.nanquantile(resampled, [tail, 1 - tail])
+    return float(low), float(high)
+
+
+def bootstrap_interval(counts: Sequence[ErrorCounts], seed: int = 0) -> tuple[float, float]:
+    """(low, high) of the corpus error rate: 95 % percentile bootstrap over utterances. Raises ValueError for none."""
+    return interval(_resampled_rates(counts, seed))
 
 
 def paired_bootstrap_interval(
-    counts_a: Sequence[ErrorCounts],
-    counts_b: Sequence[ErrorCounts],
-    confidence: float = 0.95,
-    num_resamples: int = 1000,
-    seed: int = 0,
+    counts_a: Sequence[ErrorCounts], counts_b: Sequence[ErrorCounts], seed: int = 0
 ) -> tuple[float, float]:
     """(low, high) of rate_a - rate_b, where both systems are scored on the same resampled utterances.
 
     An interval that excludes 0 is a significant difference. Raises ValueError when the lengths differ.
     """
-    rates_a, rates_b = _resampled_rates([counts_a, counts_b], num_resamples, seed)
-    return _interval(rates_a - rates_b, confidence)
+    if len(counts_a) != len(counts_b):
+        raise ValueError("a paired bootstrap needs the same utterances for both systems")
+    return interval(_resampled_rates(counts_a, seed) - _resampled_rates(counts_b, seed))
 
 
 def _single_spaced(text: str) -> str:
@@ -100,22 +166,7 @@ def _error_counts(output: jiwer.WordOutput | jiwer.CharacterOutput) -> ErrorCoun
     )
 
 
-def _resampled_rates(systems: Sequence[Sequence[ErrorCounts]], num_resamples: int, seed: int) -> np.ndarray:
-    """Corpus error rates [systems, num_resamples] on utterances drawn with replacement, the same for all systems."""
-    num_utterances = len(systems[0])
-    if num_utterances == 0 or any(len(counts) != num_utterances for counts in systems):
-        raise ValueError("a bootstrap needs at least one utterance, and the same utterances for every system")
-    errors = np.array([[count.errors for count in counts] for counts in systems])
-    lengths = np.array([[count.reference_length for count in counts] for counts in systems])
-    rng = np.random.default_rng(seed)
-    rates = np.empty((len(systems), num_resamples))
-    for resample in range(num_resamples):
-        drawn = rng.integers(num_utterances, size=num_utterances)
-        rates[:, resample] = errors[:, drawn].sum(axis=1) / np.maximum(lengths[:, drawn].sum(axis=1), 1)
-    return rates
-
-
-def _interval(rates: np.ndarray, confidence: float) -> tuple[float, float]:
-    tail = (1 - confidence) / 2
-    low, high = np.quantile(rates, [tail, 1 - tail])
-    return float(low), float(high)
+def _resampled_rates(counts: Sequence[ErrorCounts], seed: int) -> np.ndarray:
+    if not counts:
+        raise ValueError("a bootstrap needs at least one utterance")
+    return resampled_mean_rates([ConditionErrors(dict(enumerate(counts)))], seed)

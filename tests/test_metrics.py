@@ -64,10 +64,10 @@ def test_a_corpus_pools_counts_and_does_not_average_rates() -> None:
 @given(st.lists(error_counts, min_size=1, max_size=8), st.integers(0, 3))
 def test_interval_lies_within_the_utterances_extremes(counts: list[ErrorCounts], seed: int) -> None:
     counts = [count + ErrorCounts(reference_length=1) for count in counts]
-    low, high = bootstrap_interval(counts, num_resamples=50, seed=seed)
+    low, high = bootstrap_interval(counts, seed=seed)
     rates = [count.rate for count in counts]
     assert min(rates) - 1e-12 <= low <= high <= max(rates) + 1e-12
-    assert (low, high) == bootstrap_interval(counts, num_resamples=50, seed=seed)
+    assert (low, high) == bootstrap_interval(counts, seed=seed)
 
 
 def test_interval_has_the_width_of_a_binomial() -> None:
@@ -76,8 +76,6 @@ def test_interval_has_the_width_of_a_binomial() -> None:
     standard_error = (0.3 * 0.7 / 400) ** 0.5
     assert low == pytest.approx(0.3 - 1.96 * standard_error, abs=0.01)
     assert high == pytest.approx(0.3 + 1.96 * standard_error, abs=0.01)
-    narrow_low, narrow_high = bootstrap_interval(counts, confidence=0.5)
-    assert low < narrow_low < 0.3 < narrow_high < high
 
 
 def test_pairing_finds_a_small_but_consistent_difference() -> None:

@@ -11,9 +11,16 @@ from typing import Any
 
 import numpy as np
 
-from lact_asr_model.evaluation.bootstrap import ConditionErrors, interval, mean_rate, resampled_mean_rates
 from lact_asr_model.evaluation.records import Record
-from lact_asr_model.metrics import ErrorCounts, character_errors, word_errors
+from lact_asr_model.metrics import (
+    ConditionErrors,
+    ErrorCounts,
+    character_errors,
+    interval,
+    mean_rate,
+    resampled_mean_rates,
+    word_errors,
+)
 
 BASELINE = "none"
 CLEAN = "clean"

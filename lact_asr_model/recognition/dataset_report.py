@@ -9,11 +9,10 @@ from typing import TYPE_CHECKING, Any
 from lact_asr_model.data.utterance import Utterance
 from lact_asr_model.errors import UserError
 from lact_asr_model.metrics import (
-    ErrorCounts,
     area_under_roc,
-    bootstrap_interval,
     character_errors,
     correct_words,
+    error_report,
     word_errors,
 )
 from lact_asr_model.recognition.run_description import describe_run
@@ -53,8 +52,7 @@ def dataset_results(
         "num_scored": len(pairs),
         "num_adapted": sum(transcript.is_adapted for _, transcript in transcribed),
         "audio_seconds": round(sum(transcript.duration_seconds for _, transcript in transcribed), 3),
-        "wer": _rate([word_errors(*pair) for pair in pairs]),
-        "cer": _rate([character_errors(*pair) for pair in pairs]),
+        **error_report([word_errors(*pair) for pair in pairs], [character_errors(*pair) for pair in pairs]),
         "confidence_auc": area_under_roc(
             [word.confidence for utterance, transcript in transcribed if utterance.text for word in transcript.words],
             [label for pair in pairs if pair[0] for label in correct_words(*pair)],
@@ -105,12 +103,12 @@ def format_results(results: Mapping[str, Any]) -> str:
     minutes = results["audio_seconds"] / 60
     lines = [f"{results['num_utterances']} utterances, {minutes:.1f} min{resumed}{adapted}{failed}"]
     for name, unit in (("wer", "words"), ("cer", "characters")):
-        counts = results[name]
-        if counts is not None:
-            low, high = counts["interval_95"]
+        rate, counts = results[name], results[unit]
+        if rate is not None:
+            low, high = results[f"{name}_interval"]
             errors = counts["substitutions"] + counts["deletions"] + counts["insertions"]
             lines.append(
-                f"{name.upper()}  {100 * counts['rate']:.2f} % [{100 * low:.2f}, {100 * high:.2f}]  "
+                f"{name.upper()}  {100 * rate:.2f} % [{100 * low:.2f}, {100 * high:.2f}]  "
                 f"{errors} errors in {counts['reference_length']} {unit} ({counts['substitutions']} substituted, "
                 f"{counts['deletions']} deleted, {counts['insertions']} inserted)"
             )
@@ -125,13 +123,6 @@ def format_results(results: Mapping[str, Any]) -> str:
             f"batch size {settings['batch_size']}"
         )
     return "\n".join(lines)
-
-
-def _rate(counts: Sequence[ErrorCounts]) -> dict[str, Any] | None:
-    if not counts:
-        return None
-    total = sum(counts, ErrorCounts())
-    return {"rate": total.rate, "interval_95": list(bootstrap_interval(counts)), **asdict(total)}
 
 
 def _ratio(audio_seconds: float, seconds: float) -> float | None:

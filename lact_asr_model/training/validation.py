@@ -18,7 +18,7 @@ from lact_asr_model.data.dataset import UtteranceDataset
 from lact_asr_model.data.utterance import Utterance
 from lact_asr_model.decoding.greedy import greedy_decode
 from lact_asr_model.errors import UserError
-from lact_asr_model.metrics import ErrorCounts, bootstrap_interval, character_errors, word_errors
+from lact_asr_model.metrics import ErrorCounts, character_errors, error_report, word_errors
 from lact_asr_model.modeling_hybrid_asr import HybridASRForCTC
 from lact_asr_model.training.loading import make_loader, model_inputs, read_batches
 
@@ -59,11 +59,7 @@ class ValidationResult:
             "num_utterances": len(self.transcripts),
             "is_adapted": self.is_adapted,
             "loss": self.loss,
-            "wer": self.words.rate,
-            "wer_interval": bootstrap_interval(self.word_counts),
-            "word_counts": vars(self.words),
-            "cer": self.characters.rate,
-            "character_counts": vars(self.characters),
+            **error_report(self.word_counts, self.character_counts),
         }
 
 

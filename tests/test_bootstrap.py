@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from lact_asr_model.evaluation.bootstrap import ConditionErrors, interval, mean_rate, resampled_mean_rates
+from lact_asr_model.metrics import ConditionErrors, interval, mean_rate, resampled_mean_rates
 from lact_asr_model.metrics import ErrorCounts, bootstrap_interval, paired_bootstrap_interval
 
 
