@@ -13,7 +13,7 @@ LOSS_TYPES = ("masked_prediction", "entropy", "entropy_mcc")
 MODES = ("episodic", "continual")
 GROUPS = ("fast_weights", "front_end", "norms", "attention", "suta")  # a model has some of them
 BOTH = "both"
-MASKS_PER_SEED = 2**16
+MOST_STEPS = 1000
 
 
 def _option(
@@ -46,7 +46,7 @@ class AdaptationOptions:
         default="masked_prediction", metadata=_option(", ".join(LOSS_TYPES), metavar="LOSS", choices=LOSS_TYPES)
     )
     steps: int = field(
-        default=1, metadata=_option("Muon steps per utterance, usually 1 or 2", metavar="N", below=MASKS_PER_SEED)
+        default=1, metadata=_option("Muon steps per utterance, usually 1 or 2", metavar="N", below=MOST_STEPS)
     )
     mask_prob: float = field(
         default=0.15, metadata=_option("share of the frames that masked prediction hides", metavar="SHARE", below=1)

@@ -20,7 +20,7 @@ from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
 from lact_asr_model.adaptation.losses import LOGIT_LOSSES, mean_entropy
-from lact_asr_model.adaptation.options import MASKS_PER_SEED, AdaptationOptions, parse_layers
+from lact_asr_model.adaptation.options import AdaptationOptions, parse_layers
 from lact_asr_model.adaptation.protocol import AdaptableModel, Heard, Speech, WeightGroup, Weights
 from lact_asr_model.adaptation.steps import Size, take_step
 from lact_asr_model.errors import UserError
@@ -130,7 +130,7 @@ def adapt(
         learns = torch.ones(num_utterances, dtype=torch.bool, device=losses.device)
         unadapted: tuple[Tensor, Tensor] | None = None
         for step in range(options.steps if speech.frame_mask.any() else 0):
-            listening = _listen(model, speech, weights, options, step)
+            listening = _listen(model, speech, weights, options)
             losses[step] = listening.losses.detach()
             if step == 0 and (options.skip_entropy or options.unadapted_share):
                 unadapted = listening.answer()
@@ -177,30 +177,30 @@ def adapt_for_training(
         return weights
     everyone = torch.ones_like(speech.frame_mask[:, 0])
 
-    def take_one(step: int, *tensors: Tensor) -> tuple[Tensor, ...]:
+    def take_one(*tensors: Tensor) -> tuple[Tensor, ...]:
         at = dict(zip(names, tensors, strict=True))
         with around_step():
-            gradients = _listen(model, speech, at, options, step, exact=exact).gradients()
+            gradients = _listen(model, speech, at, options, exact=exact).gradients()
             return tuple(moving.step(at, gradients, everyone).values())
 
-    for step in range(options.steps):
+    for _ in range(options.steps):
         if recompute:
-            tensors = checkpoint(take_one, step, *weights.values(), use_reentrant=False)
+            tensors = checkpoint(take_one, *weights.values(), use_reentrant=False)
         else:
-            tensors = take_one(step, *weights.values())
+            tensors = take_one(*weights.values())
         weights = dict(zip(names, tensors, strict=True))
     return weights
 
 
 def self_supervised_losses(
-    model: AdaptableModel, speech: Speech, weights: Weights, options: AdaptationOptions, step: int = 0
+    model: AdaptableModel, speech: Speech, weights: Weights, options: AdaptationOptions
 ) -> tuple[Tensor, Heard | None]:
-    """The losses [batch] that step number `step` lowers, and the pass that they come from if nothing was hidden in it.
+    """The losses [batch] that the steps lower, and the pass that they come from if nothing was hidden in it.
 
-    Masks depend only on `options.seed`, `step` and an utterance's own length.
+    Masks depend only on `options.seed` and an utterance's own length.
     """
     if options.loss_type == "masked_prediction":
-        span_mask = _span_mask(speech.frame_mask, options, step)
+        span_mask = _span_mask(speech.frame_mask, options)
         return speech.predict_masked(weights, span_mask), None
     heard = speech.hear(weights)
     loss = LOGIT_LOSSES[options.loss_type]
@@ -236,7 +236,7 @@ class _Listening:
 
 
 def _listen(
-    model: AdaptableModel, speech: Speech, weights: Weights, options: AdaptationOptions, step: int, exact: bool = False
+    model: AdaptableModel, speech: Speech, weights: Weights, options: AdaptationOptions, exact: bool = False
 ) -> _Listening:
     """One pass with gradients for the weights; `exact` keeps the graph that they themselves come from."""
     at = {
@@ -244,13 +244,14 @@ def _listen(
         for name, weight in weights.items()
     }
     with torch.enable_grad():
-        losses, heard = self_supervised_losses(model, speech, at, options, step)
+        losses, heard = self_supervised_losses(model, speech, at, options)
     return _Listening(speech, at, losses, heard, exact)
 
 
-def _span_mask(frame_mask: Tensor, options: AdaptationOptions, step: int) -> Tensor:
+def _span_mask(frame_mask: Tensor, options: AdaptationOptions) -> Tensor:
+    """The same in every step, so that the losses of two steps can be compared."""
     lengths = frame_mask.sum(dim=1).tolist()
-    seeds = [options.seed * MASKS_PER_SEED + step] * len(lengths)
+    seeds = [options.seed] * len(lengths)
     mask = sample_span_mask(lengths, frame_mask.shape[1], options.mask_prob, options.mask_span_frames, seeds)
     return mask.to(frame_mask.device)
 

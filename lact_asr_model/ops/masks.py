@@ -15,10 +15,10 @@ def length_mask(lengths: Tensor, max_length: int) -> Tensor:
 def sample_span_mask(
     num_frames: Sequence[int], max_frames: int, mask_prob: float, span_frames: int, seeds: Sequence[int]
 ) -> Tensor:
-    """Mask about `mask_prob` of every utterance's frames, in spans of `span_frames`.
+    """Mask `mask_prob` of every utterance's frames on average, in spans of `span_frames` that do not overlap.
 
     A row depends only on its own length and seed, never on the batch around it. An utterance of at least two frames
-    has at least one masked and one unmasked frame (if mask_prob > 0); spans may overlap.
+    has at least one masked and one unmasked frame (if mask_prob > 0).
 
     Args:
         num_frames: true length of each utterance, in frames.
@@ -37,8 +37,9 @@ def sample_span_mask(
         rng = np.random.default_rng(seed)
         span = min(span_frames, max(1, round(mask_prob * frames)))
         num_spans = max(1, int(mask_prob * frames / span + rng.random()))
-        starts = rng.integers(0, frames - span + 1, size=num_spans)
-        row[(starts[:, None] + np.arange(span)).ravel()] = True
+        num_unmasked = max(frames - num_spans * span, 0)
+        starts = np.sort(rng.integers(0, num_unmasked + 1, size=num_spans)) + span * np.arange(num_spans)
+        row[np.minimum(starts[:, None] + np.arange(span), frames - 1)] = True
         if row[:frames].all():
             row[rng.integers(frames)] = False
     return torch.from_numpy(mask)

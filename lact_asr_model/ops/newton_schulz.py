@@ -3,8 +3,9 @@
 Every step maps each singular value s of X to a s + b s^3 + c s^5, with its own (a, b, c); after all of them every
 singular value that was not tiny is close to 1, so X has become the orthogonal factor of its polar decomposition.
 
-Sources: Jordan et al. 2024, "Muon: an optimizer for hidden layers in neural networks" (quintic iteration);
-Amsel et al. 2025, "The Polar Express", arXiv:2505.16932 (second schedule, with its safety factor of 1.01).
+Sources: Jordan et al. 2024, "Muon: an optimizer for hidden layers in neural networks" (quintic iteration); the public
+code of LaCT, Zhang et al. 2025, arXiv:2505.23884 (first schedule: a triple of its own for each of five steps); Amsel et
+al. 2025, "The Polar Express", arXiv:2505.16932 (second schedule, with its safety factor of 1.01).
 """
 
 import torch
