@@ -3,8 +3,15 @@
 import numpy as np
 import pytest
 
-from lact_asr_model.metrics import ConditionErrors, interval, mean_rate, resampled_mean_rates
-from lact_asr_model.metrics import ErrorCounts, bootstrap_interval, paired_bootstrap_interval
+from lact_asr_model.metrics import (
+    ConditionErrors,
+    ErrorCounts,
+    bootstrap_interval,
+    interval,
+    mean_rate,
+    paired_bootstrap_interval,
+    resampled_mean_rates,
+)
 
 
 def condition(errors: list[int], length: int = 10, prefix: str = "") -> ConditionErrors:
