@@ -15,6 +15,7 @@ from lact_asr_model.acoustic_models.hybrid import peer_groups
 from lact_asr_model.acoustic_models.vocabulary import vocabulary_of
 from lact_asr_model.adaptation.options import AdaptationOptions
 from lact_asr_model.adaptation.protocol import Speech, WeightGroup
+from lact_asr_model.audio import SAMPLING_RATE
 from lact_asr_model.errors import UserError
 
 if TYPE_CHECKING:
@@ -145,6 +146,10 @@ def load_hugging_face(name: str, language: str | None = None) -> HuggingFaceAcou
         raise UserError(
             f"checkpoint {name}: cannot be loaded as a CTC model ({reason}); give a complete folder or a hub id"
         ) from None
+    if feature_extractor.sampling_rate != SAMPLING_RATE:
+        raise UserError(
+            f"checkpoint {name}: takes audio at {feature_extractor.sampling_rate} Hz; give a model for {SAMPLING_RATE} Hz"
+        )
     if model.config.pad_token_id is None:
         raise UserError(f"checkpoint {name}: its config names no pad_token_id, which is the blank; add it")
     folder = Path(name) if Path(name).is_dir() else None
