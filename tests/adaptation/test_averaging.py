@@ -4,10 +4,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from lact_asr_model.configuration_hybrid_asr import TTT_LOSS_TYPES
-from lact_asr_model.inference.ttt_options import TTTOptions
-from lact_asr_model.inference.ttt_procedure import adapt
-from lact_asr_model.modeling_hybrid_asr import HybridASRForCTC
+from lact_asr_model.acoustic_models.acoustic_model import AcousticModel
+from lact_asr_model.acoustic_models.hybrid import HybridAcousticModel
+from lact_asr_model.adaptation.options import LOSS_TYPES, AdaptationOptions
+from lact_asr_model.adaptation.procedure import adapt
 
 TOLERANCE = {"rtol": 0, "atol": 1e-4}
 
@@ -16,50 +16,57 @@ def log_probs(logits: Tensor) -> Tensor:
     return torch.log_softmax(logits, dim=-1)
 
 
+def plain_log_probs(model: AcousticModel, batch: dict[str, Tensor]) -> Tensor:
+    with torch.no_grad():
+        return log_probs(model.model(**batch).logits)
+
+
 @pytest.mark.parametrize("max_seconds", [0.0, 0.2])
-@pytest.mark.parametrize("loss_type", TTT_LOSS_TYPES)
+@pytest.mark.parametrize("loss_type", LOSS_TYPES)
 def test_both_answers_count_by_their_share(
-    tiny_model: HybridASRForCTC, batch: tuple[Tensor, Tensor], loss_type: str, max_seconds: float
+    tiny: HybridAcousticModel, batch: dict[str, Tensor], loss_type: str, max_seconds: float
 ) -> None:
     values = {"loss_type": loss_type, "steps": 2, "parameters": "both", "max_seconds": max_seconds}
-    with torch.no_grad():
-        before = log_probs(tiny_model(*batch).logits)
-    adapted = adapt(tiny_model, *batch, TTTOptions(**values))
+    before = plain_log_probs(tiny, batch)
+    adapted = adapt(tiny, batch, AdaptationOptions(**values))
+    assert adapted.unadapted_logits is None
     after = log_probs(adapted.logits)
     assert (after - before).abs().max() > 1e-2
-    mean = adapt(tiny_model, *batch, TTTOptions(**values, unadapted_share=0.25))
+    mean = adapt(tiny, batch, AdaptationOptions(**values, unadapted_share=0.25))
     torch.testing.assert_close(mean.logits, 0.75 * after + 0.25 * before, **TOLERANCE)
-    for tensor, expected in zip(mean.weights.tensors, adapted.weights.tensors, strict=True):
-        torch.testing.assert_close(tensor, expected, **TOLERANCE)
+    assert mean.unadapted_logits is not None
+    torch.testing.assert_close(log_probs(mean.unadapted_logits), before, **TOLERANCE)
+    for name, weight in mean.weights.items():
+        torch.testing.assert_close(weight, adapted.weights[name], **TOLERANCE)
 
 
-def test_an_utterance_that_a_gate_left_alone_has_its_plain_answer(
-    decisive_model: HybridASRForCTC, batch: tuple[Tensor, Tensor]
+@pytest.mark.parametrize("max_seconds", [0.0, 0.3])
+def test_any_model_answers_with_the_mean(
+    foreign: AcousticModel, batch: dict[str, Tensor], max_seconds: float
 ) -> None:
-    options = TTTOptions(loss_type="entropy", learning_rate=0.0, accept=True, unadapted_share=0.5)
-    adaptation = adapt(decisive_model, *batch, options)
+    one = {"input_values": batch["input_values"][:1]}
+    values = {"loss_type": "entropy_mcc", "steps": 2, "parameters": "norms", "max_seconds": max_seconds}
+    before = plain_log_probs(foreign, one)
+    after = log_probs(adapt(foreign, one, AdaptationOptions(**values)).logits)
+    assert (after - before).abs().max() > 1e-2
+    mean = adapt(foreign, one, AdaptationOptions(**values, unadapted_share=0.25))
+    torch.testing.assert_close(mean.logits, 0.75 * after + 0.25 * before, **TOLERANCE)
+
+
+def test_an_utterance_that_the_gate_left_alone_has_its_plain_answer(
+    decisive: HybridAcousticModel, batch: dict[str, Tensor]
+) -> None:
+    options = AdaptationOptions(loss_type="entropy", skip_entropy=100.0, unadapted_share=0.5)
+    adaptation = adapt(decisive, batch, options)
     assert not adaptation.is_adapted.any()
-    with torch.no_grad():
-        plain = log_probs(decisive_model(*batch).logits)
-    torch.testing.assert_close(adaptation.logits, plain, **TOLERANCE)
+    torch.testing.assert_close(log_probs(adaptation.logits), plain_log_probs(decisive, batch), **TOLERANCE)
 
 
-@pytest.mark.parametrize(("loss_type", "num_passes"), [("entropy_mcc", 3), ("masked_prediction", 4)])
-def test_it_costs_no_pass_where_the_loss_comes_from_the_plain_answer(
-    tiny_model: HybridASRForCTC,
-    batch: tuple[Tensor, Tensor],
-    monkeypatch: pytest.MonkeyPatch,
-    loss_type: str,
-    num_passes: int,
-) -> None:
-    passes = []
-    run_stack = tiny_model.run_stack
-    monkeypatch.setattr(tiny_model, "run_stack", lambda *args, **kw: passes.append(1) or run_stack(*args, **kw))
-    adaptation = adapt(tiny_model, *batch, TTTOptions(loss_type=loss_type, steps=2, unadapted_share=0.5))
-    assert adaptation.logits.shape[:2] == adaptation.frame_mask.shape
-    assert len(passes) == num_passes
+def test_speech_without_a_frame_has_no_answer(tiny: HybridAcousticModel) -> None:
+    adaptation = adapt(tiny, {"input_values": torch.zeros(1, 10)}, AdaptationOptions(unadapted_share=0.5))
+    assert adaptation.logits.shape == (1, 0, tiny.model.config.vocab_size)
 
 
-def test_speech_without_a_frame_has_no_answer(tiny_model: HybridASRForCTC) -> None:
-    adaptation = adapt(tiny_model, torch.zeros(1, 10), None, TTTOptions(unadapted_share=0.5))
-    assert adaptation.logits.shape == (1, 0, tiny_model.config.vocab_size)
+def test_without_a_step_the_answer_is_the_plain_one(tiny: HybridAcousticModel, batch: dict[str, Tensor]) -> None:
+    adaptation = adapt(tiny, batch, AdaptationOptions(steps=0, unadapted_share=0.5))
+    assert torch.equal(log_probs(adaptation.logits), plain_log_probs(tiny, batch))
