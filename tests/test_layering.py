@@ -12,11 +12,13 @@ REPOSITORY = Path(__file__).parents[1]
 PACKAGE = REPOSITORY / "lact_asr_model"
 LAYERS = [
     {"errors"},
-    {"audio", "text", "metrics", "configuration_hybrid_asr"},
-    {"ops", "data", "decoding"},
+    {"audio", "text", "metrics", "ops"},
+    {"adaptation"},
+    {"configuration_hybrid_asr", "data", "decoding"},
     {"wav2vec2_encoder", "lact_layer"},
     {"modeling_hybrid_asr"},
     {"checkpoint_io"},
+    {"acoustic_models"},
     {"inference"},
     {"training"},
     {"info", "evaluation"},
@@ -26,7 +28,8 @@ LAYERS = [
 RANKS = {unit: rank for rank, units in enumerate(LAYERS) for unit in units}
 MODULES = sorted(path for path in PACKAGE.rglob("*.py") if path != PACKAGE / "__init__.py")
 LAUNCHERS = [*REPOSITORY.glob("training/*.py"), *REPOSITORY.glob("inference/*.py")]
-LIGHT_MODULES = ("errors", "audio", "text", "metrics", "cli")
+MODEL_FREE = {"errors", "ops", "adaptation"}  # all that adaptation may know of this package
+LIGHT_MODULES = ("errors", "audio", "text", "metrics", "adaptation.options", "inference.command_line", "cli")
 HEAVY_PACKAGES = ("torch", "transformers", "scipy", "pyroomacoustics", "matplotlib", "gradio")
 BANNED_PACKAGES = {"torchaudio", "speechbrain", "torch_audiomentations", "audiomentations", "evaluate"}
 VAGUE_NAMES = {"utils", "util", "helpers", "misc", "common"}
@@ -58,6 +61,15 @@ def test_a_module_imports_only_lower_layers(path: Path) -> None:
             assert RANKS.get(imported_unit, len(LAYERS)) < RANKS[unit], f"{unit} must not import {name}"
 
 
+@pytest.mark.parametrize("path", sorted((PACKAGE / "adaptation").glob("*.py")), ids=lambda path: path.stem)
+def test_adaptation_knows_no_model(path: Path) -> None:
+    for name in imported_names(path):
+        package, _, rest = name.partition(".")
+        assert package != "transformers", f"{path.name} must not import {name}"
+        if package == PACKAGE.name:
+            assert rest.split(".")[0] in MODEL_FREE, f"{path.name} must not import {name}"
+
+
 @pytest.mark.parametrize("path", MODULES + LAUNCHERS, ids=lambda path: str(path.relative_to(REPOSITORY)))
 def test_no_banned_package_and_no_vague_name(path: Path) -> None:
     roots = {name.split(".")[0] for name in imported_names(path)}
@@ -67,6 +79,14 @@ def test_no_banned_package_and_no_vague_name(path: Path) -> None:
 
 def test_the_layers_are_all_there() -> None:
     assert {unit_of(path) for path in MODULES} == set(RANKS)
+
+
+def test_adaptation_loads_no_model_either() -> None:
+    imports = ", ".join(f"lact_asr_model.adaptation.{path.stem}" for path in (PACKAGE / "adaptation").glob("[!_]*.py"))
+    script = f"import sys, {imports}; print(*(name for name in sys.modules if 'transformers' in name or 'hybrid' in name))"
+    result = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert "procedure" in imports
+    assert result.stdout.strip() == ""
 
 
 def test_light_modules_load_nothing_heavy() -> None:

@@ -41,9 +41,7 @@ def test_both_answers_count_by_their_share(
 
 
 @pytest.mark.parametrize("max_seconds", [0.0, 0.3])
-def test_any_model_answers_with_the_mean(
-    foreign: AcousticModel, batch: dict[str, Tensor], max_seconds: float
-) -> None:
+def test_any_model_answers_with_the_mean(foreign: AcousticModel, batch: dict[str, Tensor], max_seconds: float) -> None:
     one = {"input_values": batch["input_values"][:1]}
     values = {"loss_type": "entropy_mcc", "steps": 2, "parameters": "norms", "max_seconds": max_seconds}
     before = plain_log_probs(foreign, one)

@@ -129,7 +129,9 @@ def test_a_log_mel_front_end_cannot_be_adapted(tiny: HybridAcousticModel, batch:
 
 
 def test_a_group_that_no_model_has_is_named(tiny: HybridAcousticModel, batch: dict[str, Tensor]) -> None:
-    with pytest.raises(UserError, match="is 'front_end\\+fog'; this model has no fog to move, it has fast_weights, fro"):
+    with pytest.raises(
+        UserError, match="is 'front_end\\+fog'; this model has no fog to move, it has fast_weights, fro"
+    ):
         adapt(tiny, batch, AdaptationOptions(parameters="front_end+fog"))
 
 

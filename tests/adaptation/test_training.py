@@ -165,9 +165,7 @@ def test_gradients_through_an_intermediate_head_match_finite_differences(
     """First order: of the parameters behind the head, on which no direction of a step depends."""
     config.num_hidden_layers, config.intermediate_ctc_layers = 3, [2]
     model = training_model(config)
-    options = AdaptationOptions(
-        loss_type="entropy", parameters="front_end", exit_layer=2, steps=2, front_end_step=0.03
-    )
+    options = AdaptationOptions(loss_type="entropy", parameters="front_end", exit_layer=2, steps=2, front_end_step=0.03)
 
     def loss() -> Tensor:
         return outer_loss(wrap(model), batch, options, exact=exact, recompute=exact and recompute)
