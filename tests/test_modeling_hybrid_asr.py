@@ -250,18 +250,19 @@ class TestLosses:
         fields = {**NO_RANDOMNESS, "mask_prob": 0.3, "mask_span_frames": 3, "masked_prediction_weight": 0.7}
         model = model_with(tiny_config, **fields).train()
         seen: dict[str, Tensor] = {}
-        run_stack = model.run_stack
+        start_stack = model.start_stack
 
-        def recording(features: Tensor, frame_mask: Tensor, span_mask: Tensor, *rest: Any, **named: Any) -> Tensor:
-            hidden = run_stack(features, frame_mask, span_mask, *rest, **named)
-            seen.update(features=features, frame_mask=frame_mask, span_mask=span_mask, hidden=hidden)
-            return hidden
+        def recording(features: Tensor, span_mask: Tensor) -> Tensor:
+            seen.update(features=features, span_mask=span_mask)
+            return start_stack(features, span_mask)
 
-        monkeypatch.setattr(model, "run_stack", recording)
-        output = model(*padded_batch(LENGTHS, torch.float32), self.LABELS)
+        monkeypatch.setattr(model, "start_stack", recording)
+        batch = padded_batch(LENGTHS, torch.float32)
+        output = model(*batch, self.LABELS, output_hidden_states=True)
+        (seen["hidden"],) = output.hidden_states
         span_mask, per_utterance = seen["span_mask"], []
         assert span_mask.any(-1).all()
-        assert not (span_mask & ~seen["frame_mask"]).any()
+        assert not (span_mask & ~model.encode(*batch)[1]).any()
         for row in range(4):
             features = seen["features"][row][span_mask[row]]
             target = (features - features.mean(-1, keepdim=True)) / (
@@ -276,6 +277,28 @@ class TestLosses:
         assert output.loss.item() == pytest.approx(
             output.ctc_loss.item() + 0.7 * output.masked_prediction_loss.item(), rel=1e-6
         )
+
+    def test_intermediate_heads_have_their_share_of_the_ctc_loss(self, tiny_config: HybridASRConfig) -> None:
+        fields = {"num_hidden_layers": 4, "intermediate_ctc_layers": [1, 3], "intermediate_ctc_weight": 0.25}
+        model = model_with(tiny_config, **fields).eval()
+        batch = padded_batch(LENGTHS, torch.float32)
+        output = model(*batch, self.LABELS)
+        features, frame_mask = model.encode(*batch)
+        losses = [
+            model.ctc_loss(
+                model.classify_at(model.run_stack(features, frame_mask, num_blocks=block), frame_mask, block),
+                frame_mask,
+                self.LABELS,
+            ).item()
+            for block in (1, 3)
+        ]
+        assert abs(losses[0] - losses[1]) > 1e-3
+        assert output.intermediate_ctc_loss.item() == pytest.approx(sum(losses) / 2)
+        assert output.ctc_loss.item() == pytest.approx(model.ctc_loss(output.logits, frame_mask, self.LABELS).item())
+        expected = 0.75 * output.ctc_loss + 0.25 * output.intermediate_ctc_loss
+        assert output.loss.item() == pytest.approx(expected.item())
+        with pytest.raises(KeyError):
+            model.classify_at(features, frame_mask, 2)
 
     def test_masked_prediction_target_has_no_gradient(self, tiny_model: HybridASRForCTC) -> None:
         features = torch.randn(2, 10, tiny_model.config.hidden_size, requires_grad=True)
