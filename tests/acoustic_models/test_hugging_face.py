@@ -5,11 +5,11 @@ from pathlib import Path
 
 import pytest
 import torch
+from lact_asr_model.evaluation.hugging_face import is_other_model, load_other_model
 from transformers import Wav2Vec2CTCTokenizer, Wav2Vec2ForCTC
 
 from lact_asr_model.decoding.greedy import greedy_decode
 from lact_asr_model.errors import UserError
-from lact_asr_model.evaluation.hugging_face import is_other_model, load_other_model
 
 
 def test_other_models_are_told_from_ours(checkpoint_dir: Path, wav2vec2_dir: Path, tmp_path: Path) -> None:

@@ -6,11 +6,12 @@ from collections.abc import Callable, Sequence
 import numpy as np
 import pytest
 import torch
+from lact_asr_model.evaluation.peers import PEERS, adapt_with_peer
+from lact_asr_model.inference.ttt_options import TTTOptions
 from transformers import Wav2Vec2ForCTC, Wav2Vec2Processor
 
 from lact_asr_model.errors import UserError
 from lact_asr_model.evaluation.methods import Method, parse_methods
-from lact_asr_model.evaluation.peers import PEERS, adapt_with_peer
 from lact_asr_model.evaluation.recognizers import (
     Recognizer,
     SingleRecognizer,
@@ -18,7 +19,6 @@ from lact_asr_model.evaluation.recognizers import (
     make_single_recognizer,
 )
 from lact_asr_model.inference.transcriber import Transcriber, vocabulary_of
-from lact_asr_model.inference.ttt_options import TTTOptions
 from lact_asr_model.modeling_hybrid_asr import HybridASRForCTC
 
 RECORDINGS = [np.random.default_rng(seed).normal(size=8000 + 1600 * seed).astype(np.float32) / 9 for seed in range(3)]
