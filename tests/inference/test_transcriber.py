@@ -7,6 +7,7 @@ import soundfile
 import torch
 from transformers import Wav2Vec2ForCTC
 
+from lact_asr_model.acoustic_models.acoustic_model import AcousticModel
 from lact_asr_model.acoustic_models.hugging_face import HuggingFaceAcousticModel
 from lact_asr_model.acoustic_models.hybrid import HybridAcousticModel
 from lact_asr_model.adaptation.options import AdaptationOptions
