@@ -2,11 +2,13 @@
 
 import re
 from collections.abc import Collection, Mapping, Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
+from safetensors import SafetensorError
 from torch import Tensor
 
 from lact_asr_model.acoustic_models.acoustic_model import AcousticModel, normalize_recordings
@@ -16,6 +18,7 @@ from lact_asr_model.acoustic_models.vocabulary import vocabulary_of
 from lact_asr_model.adaptation.options import AdaptationOptions
 from lact_asr_model.adaptation.protocol import Speech, WeightGroup
 from lact_asr_model.audio import SAMPLING_RATE
+from lact_asr_model.checkpoint_io import without_progress_bar
 from lact_asr_model.errors import UserError
 
 if TYPE_CHECKING:
@@ -49,7 +52,9 @@ class HuggingFaceAcousticModel(AcousticModel):
         self.feature_extractor = feature_extractor
         self.folder = folder
         self.blank_id = config.pad_token_id
-        self.vocabulary = vocabulary_of(tokenizer, config.pad_token_id)
+        symbols = vocabulary_of(tokenizer, config.pad_token_id)
+        num_outputs = config.vocab_size  # some checkpoints have more, and some fewer, than their tokenizer has symbols
+        self.vocabulary = symbols[:num_outputs] + ["<unused>"] * (num_outputs - len(symbols))
         self.sampling_rate = feature_extractor.sampling_rate
         self._takes_samples = model.main_input_name == "input_values"
         adapter_stride = (
@@ -135,14 +140,20 @@ def load_hugging_face(name: str, language: str | None = None) -> HuggingFaceAcou
     """
     from transformers import AutoFeatureExtractor, AutoModelForCTC, AutoTokenizer
 
+    folder = Path(name) if Path(name).is_dir() else None
     choice = {} if language is None else {"target_lang": language}
     try:
         tokenizer = AutoTokenizer.from_pretrained(name, **choice)
         feature_extractor = AutoFeatureExtractor.from_pretrained(name)
         sizes = {"ignore_mismatched_sizes": True} if language is not None else {}
-        model = AutoModelForCTC.from_pretrained(name, dtype="float32", **choice, **sizes).eval()
-    except (OSError, ValueError, KeyError, TypeError, RuntimeError) as error:
-        reason = str(error).strip().splitlines()[0].rstrip(".")
+        with nullcontext() if folder is None else without_progress_bar():
+            model = AutoModelForCTC.from_pretrained(name, dtype="float32", **choice, **sizes).eval()
+    except (OSError, ValueError, KeyError, TypeError, RuntimeError, SafetensorError) as error:
+        reason = next(iter(str(error).strip().splitlines()), type(error).__name__).rstrip(".")
+        if language is not None:
+            raise UserError(
+                f"checkpoint {name}: has no language {language} ({reason}); give one of its adapters, or none"
+            ) from None
         raise UserError(
             f"checkpoint {name}: cannot be loaded as a CTC model ({reason}); give a complete folder or a hub id"
         ) from None
@@ -152,7 +163,6 @@ def load_hugging_face(name: str, language: str | None = None) -> HuggingFaceAcou
         )
     if model.config.pad_token_id is None:
         raise UserError(f"checkpoint {name}: its config names no pad_token_id, which is the blank; add it")
-    folder = Path(name) if Path(name).is_dir() else None
     return HuggingFaceAcousticModel(model, feature_extractor, tokenizer, folder)
 
 
