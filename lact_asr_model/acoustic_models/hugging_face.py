@@ -24,7 +24,7 @@ from lact_asr_model.errors import UserError
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase, SequenceFeatureExtractor
 
-_BLOCK = re.compile(r"\blayers\.(\d+)\.")
+_BLOCK = re.compile(r"\bencoder\.layers\.(\d+)\.")
 _ATTENTION = re.compile(r"\.(?:[qkv]_proj|out_proj|linear_[qkv]|linear_out)\.weight$")
 
 
@@ -35,6 +35,9 @@ class HuggingFaceAcousticModel(AcousticModel):
         model: with a CTC head; shared, never changed.
         feature_extractor, tokenizer: of the model.
         folder: see `AcousticModel`.
+
+    Raises:
+        UserError: the model does not take audio at 16 kHz, or names no blank.
     """
 
     is_batched = False
@@ -48,6 +51,12 @@ class HuggingFaceAcousticModel(AcousticModel):
         folder: Path | None = None,
     ) -> None:
         config = model.config
+        name = f"checkpoint {model.name_or_path or type(model).__name__}"
+        rate_hz = feature_extractor.sampling_rate
+        if rate_hz != SAMPLING_RATE:
+            raise UserError(f"{name}: takes audio at {rate_hz} Hz; give a model for {SAMPLING_RATE} Hz")
+        if config.pad_token_id is None:
+            raise UserError(f"{name}: its config names no pad_token_id, which is the blank; add it")
         self.model = frozen_copy(model)
         self.feature_extractor = feature_extractor
         self.folder = folder
@@ -55,18 +64,19 @@ class HuggingFaceAcousticModel(AcousticModel):
         symbols = vocabulary_of(tokenizer, config.pad_token_id)
         num_outputs = config.vocab_size  # some checkpoints have more, and some fewer, than their tokenizer has symbols
         self.vocabulary = symbols[:num_outputs] + ["<unused>"] * (num_outputs - len(symbols))
-        self.sampling_rate = feature_extractor.sampling_rate
+        self.sampling_rate = rate_hz
         self._takes_samples = model.main_input_name == "input_values"
         adapter_stride = (
             config.adapter_stride**config.num_adapter_layers if getattr(config, "add_adapter", False) else 1
         )
         if self._takes_samples:
-            samples_per_frame = config.inputs_to_logits_ratio * adapter_stride
-            self.shortest_samples = _receptive_field_samples(config) * adapter_stride
-        else:  # filter banks every 10 ms, in pairs
-            samples_per_frame = self.sampling_rate // 100 * feature_extractor.stride * adapter_stride
-            self.shortest_samples = samples_per_frame + self.sampling_rate // 40
-        self.frame_seconds = samples_per_frame / self.sampling_rate
+            self._samples_per_input = 1
+            samples_per_frame = config.inputs_to_logits_ratio
+            self.shortest_samples = _receptive_field_samples(config)
+        else:  # filter banks of 25 ms every 10 ms, in pairs
+            self._samples_per_input = samples_per_frame = rate_hz // 100 * feature_extractor.stride
+            self.shortest_samples = rate_hz // 100 * (feature_extractor.stride - 1) + rate_hz // 40
+        self.frame_seconds = samples_per_frame * adapter_stride / rate_hz
         self.default_options = AdaptationOptions(
             loss_type="entropy_mcc",
             steps=2,
@@ -108,10 +118,8 @@ class HuggingFaceAcousticModel(AcousticModel):
         if exit_layer:
             raise UserError(f"TTT option exit_layer is {exit_layer}; this model has its last head only, give 0")
         name = self.model.main_input_name
-        limit = max_seconds * self.sampling_rate
-        if not self._takes_samples:
-            limit /= self.frame_seconds * self.sampling_rate
-        beginning = {name: inputs[name][:, : round(limit) or None]}
+        limit = round(max_seconds * self.sampling_rate / self._samples_per_input) or None
+        beginning = {key: values[:, :limit] for key, values in inputs.items()}
         length = torch.tensor(beginning[name].shape[1])
         num_frames = max(int(self.model._get_feat_extract_output_lengths(length)), 0)
         return FunctionalSpeech(
@@ -157,12 +165,6 @@ def load_hugging_face(name: str, language: str | None = None) -> HuggingFaceAcou
         raise UserError(
             f"checkpoint {name}: cannot be loaded as a CTC model ({reason}); give a complete folder or a hub id"
         ) from None
-    if feature_extractor.sampling_rate != SAMPLING_RATE:
-        raise UserError(
-            f"checkpoint {name}: takes audio at {feature_extractor.sampling_rate} Hz; give a model for {SAMPLING_RATE} Hz"
-        )
-    if model.config.pad_token_id is None:
-        raise UserError(f"checkpoint {name}: its config names no pad_token_id, which is the blank; add it")
     return HuggingFaceAcousticModel(model, feature_extractor, tokenizer, folder)
 
 

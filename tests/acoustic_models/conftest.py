@@ -38,6 +38,11 @@ LAYER_NORM = {"feat_extract_norm": "layer", "do_stable_layer_norm": True}
 KINDS: dict[str, tuple[type, type[PretrainedConfig], dict[str, Any]]] = {
     "wav2vec2": (Wav2Vec2ForCTC, Wav2Vec2Config, {**SIZES, **CONV}),
     "wav2vec2-large": (Wav2Vec2ForCTC, Wav2Vec2Config, {**SIZES, **CONV, **LAYER_NORM}),
+    "wav2vec2-adapter": (
+        Wav2Vec2ForCTC,
+        Wav2Vec2Config,
+        {**SIZES, **CONV, "add_adapter": True, "num_adapter_layers": 2},
+    ),
     "hubert": (HubertForCTC, HubertConfig, {**SIZES, **CONV}),
     "wavlm": (WavLMForCTC, WavLMConfig, {**SIZES, **CONV, "num_buckets": 8, "max_bucket_distance": 16}),
     "data2vec-audio": (
@@ -51,6 +56,11 @@ KINDS: dict[str, tuple[type, type[PretrainedConfig], dict[str, Any]]] = {
         {**SIZES, **CONV, "conv_depthwise_kernel_size": 7},
     ),
     "wav2vec2-bert": (Wav2Vec2BertForCTC, Wav2Vec2BertConfig, {**SIZES, "conv_depthwise_kernel_size": 7}),
+    "wav2vec2-bert-adapter": (
+        Wav2Vec2BertForCTC,
+        Wav2Vec2BertConfig,
+        {**SIZES, "conv_depthwise_kernel_size": 7, "add_adapter": True},
+    ),
 }
 
 
@@ -83,7 +93,7 @@ def make_checkpoint(tmp_path: Path) -> Callable[..., Path]:
         model_class(config).save_pretrained(folder)
         names = {"bos_token": "[PAD]", "eos_token": "[PAD]"}
         save_tokenizer(folder, SYMBOLS, pad_token="[PAD]", unk_token="[UNK]", word_delimiter_token="_", **names)
-        if kind == "wav2vec2-bert":
+        if kind.startswith("wav2vec2-bert"):
             SeamlessM4TFeatureExtractor(feature_size=80, num_mel_bins=80).save_pretrained(folder)
         else:
             mask = kind == "wav2vec2-large"
