@@ -60,7 +60,7 @@ def save_pretrained_folder(
     folder = Path(folder)
     partial, previous = _sibling(folder, "partial"), _sibling(folder, "previous")
     shutil.rmtree(partial, ignore_errors=True)
-    with _without_progress_bar():
+    with without_progress_bar():
         state_dict = _compact(model) if compact else model.state_dict()
         model.save_pretrained(partial, state_dict=state_dict, max_shard_size=max_shard_size)
     processor.save_pretrained(partial)
@@ -189,7 +189,8 @@ def _read_weights(folder: Path) -> dict[str, Tensor]:
 
 
 @contextmanager
-def _without_progress_bar() -> Iterator[None]:
+def without_progress_bar() -> Iterator[None]:
+    """Saving and loading a folder in silence."""
     was_enabled = logging.is_progress_bar_enabled()
     logging.disable_progress_bar()
     try:

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import soundfile
 import torch
-from transformers import Wav2Vec2Processor
+from transformers import Wav2Vec2Config, Wav2Vec2ForCTC, Wav2Vec2Processor
 
 from lact_asr_model.checkpoint_io import save_pretrained_folder
 from lact_asr_model.configuration_hybrid_asr import HybridASRConfig
@@ -57,6 +57,14 @@ def tiny_model(tiny_config: HybridASRConfig) -> HybridASRForCTC:
     return HybridASRForCTC(tiny_config).eval()
 
 
+@pytest.fixture
+def decisive_model(tiny_model: HybridASRForCTC) -> HybridASRForCTC:
+    """The tiny model with an output layer so large that its entropy differs from utterance to utterance."""
+    torch.manual_seed(3)
+    torch.nn.init.normal_(tiny_model.lm_head.weight, std=1.0)
+    return tiny_model
+
+
 @pytest.fixture(scope="session")
 def processor() -> Wav2Vec2Processor:
     """Feature extractor and tokenizer of the whole alphabet."""
@@ -71,6 +79,34 @@ def checkpoint_dir(
     folder = tmp_path_factory.mktemp("checkpoints") / "tiny"
     save_pretrained_folder(folder, tiny_model, processor)
     return folder
+
+
+@pytest.fixture
+def wav2vec2(processor: Wav2Vec2Processor) -> Wav2Vec2ForCTC:
+    """A random Wav2Vec2ForCTC with dropout, in evaluation mode."""
+    torch.manual_seed(0)
+    config = Wav2Vec2Config(
+        vocab_size=len(processor.tokenizer),
+        pad_token_id=0,
+        hidden_size=16,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        intermediate_size=32,
+        conv_dim=(8,) * 7,
+        num_conv_pos_embeddings=16,
+        num_conv_pos_embedding_groups=2,
+        hidden_dropout=0.3,
+        layerdrop=0.3,
+        initializer_range=0.5,
+    )
+    return Wav2Vec2ForCTC(config).eval()
+
+
+@pytest.fixture
+def wav2vec2_dir(wav2vec2: Wav2Vec2ForCTC, processor: Wav2Vec2Processor, tmp_path: Path) -> Path:
+    wav2vec2.save_pretrained(tmp_path / "wav2vec2")
+    processor.save_pretrained(tmp_path / "wav2vec2")
+    return tmp_path / "wav2vec2"
 
 
 @pytest.fixture(scope="session")

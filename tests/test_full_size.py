@@ -5,9 +5,11 @@ from pathlib import Path
 import pytest
 import torch
 from torch import Tensor
+from transformers import Wav2Vec2Processor
 
+from lact_asr_model.acoustic_models.hybrid import HybridAcousticModel
+from lact_asr_model.adaptation.procedure import adapt
 from lact_asr_model.configuration_hybrid_asr import HybridASRConfig
-from lact_asr_model.inference.ttt_procedure import TTTOptions, adapted
 from lact_asr_model.modeling_hybrid_asr import HybridASRForCTC
 
 CONFIG = Path(__file__).parents[1] / "configs" / "hybrid_asr_config.json"
@@ -42,16 +44,15 @@ def test_one_training_step(model: HybridASRForCTC) -> None:
     model.zero_grad(set_to_none=True)
 
 
-def test_one_adapted_transcription(model: HybridASRForCTC) -> None:
-    model.eval()
-    before = [layer.w0.clone() for layer in model.initial_fast_weights()]
-    options = TTTOptions.from_config(model.config, steps=1)
-    with adapted(model, audio(seconds=1), options=options) as adaptation:
-        assert adaptation.is_adapted.all()
-        assert adaptation.losses.isfinite().all()
-        logits = adaptation.logits
-    assert logits.shape == (1, 79, 30)
-    assert logits.isfinite().all()
-    for layer, weights in zip(model.initial_fast_weights(), before, strict=True):
-        assert torch.equal(layer.w0, weights)
+def test_one_adapted_transcription(model: HybridASRForCTC, processor: Wav2Vec2Processor) -> None:
+    acoustic_model = HybridAcousticModel(model.eval(), processor)
+    before = {name: weight.clone() for layer in model.fast_weights() for name, weight in layer.items()}
+    adaptation = adapt(acoustic_model, {"input_values": audio(seconds=1)}, acoustic_model.default_options)
+    assert adaptation.is_adapted.all()
+    assert adaptation.losses.isfinite().all()
+    assert adaptation.logits.shape == (1, 79, 30)
+    assert adaptation.logits.isfinite().all()
+    assert adaptation.weights.keys() == before.keys()
+    for name, weight in before.items():
+        assert torch.equal(model.get_parameter(name), weight)
     assert all(parameter.grad is None for parameter in model.parameters())

@@ -73,6 +73,7 @@ def normalize_recordings(feature_extractor: Any, recordings: Sequence[np.ndarray
         list(recordings),
         sampling_rate=feature_extractor.sampling_rate,
         padding=True,
+        pad_to_multiple_of=None,  # wav2vec2-BERT's would fill up an odd number of frames, and call that speech
         return_attention_mask=len(recordings) > 1,
         return_tensors="pt",
     )

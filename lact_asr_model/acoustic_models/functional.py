@@ -81,8 +81,8 @@ class FunctionalSpeech:
 
     def predict_masked(self, weights: Weights, span_mask: Tensor) -> Tensor:
         raise UserError(
-            "TTT option loss_type is 'masked_prediction'; this model was not trained to predict masked frames, "
-            "use 'entropy_mcc'"
+            "TTT option loss_type is 'masked_prediction'; it goes with front_end and fast_weights of a model that was "
+            "trained to predict masked frames, use 'entropy_mcc'"
         )
 
     def recognize(self, weights: Weights) -> tuple[Tensor, Tensor]:

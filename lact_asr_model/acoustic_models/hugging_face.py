@@ -2,11 +2,13 @@
 
 import re
 from collections.abc import Collection, Mapping, Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
+from safetensors import SafetensorError
 from torch import Tensor
 
 from lact_asr_model.acoustic_models.acoustic_model import AcousticModel, normalize_recordings
@@ -15,12 +17,14 @@ from lact_asr_model.acoustic_models.hybrid import peer_groups
 from lact_asr_model.acoustic_models.vocabulary import vocabulary_of
 from lact_asr_model.adaptation.options import AdaptationOptions
 from lact_asr_model.adaptation.protocol import Speech, WeightGroup
+from lact_asr_model.audio import SAMPLING_RATE
+from lact_asr_model.checkpoint_io import without_progress_bar
 from lact_asr_model.errors import UserError
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase, SequenceFeatureExtractor
 
-_BLOCK = re.compile(r"\blayers\.(\d+)\.")
+_BLOCK = re.compile(r"\bencoder\.layers\.(\d+)\.")
 _ATTENTION = re.compile(r"\.(?:[qkv]_proj|out_proj|linear_[qkv]|linear_out)\.weight$")
 
 
@@ -31,6 +35,9 @@ class HuggingFaceAcousticModel(AcousticModel):
         model: with a CTC head; shared, never changed.
         feature_extractor, tokenizer: of the model.
         folder: see `AcousticModel`.
+
+    Raises:
+        UserError: the model does not take audio at 16 kHz, or names no blank.
     """
 
     is_batched = False
@@ -44,23 +51,32 @@ class HuggingFaceAcousticModel(AcousticModel):
         folder: Path | None = None,
     ) -> None:
         config = model.config
+        name = f"checkpoint {model.name_or_path or type(model).__name__}"
+        rate_hz = feature_extractor.sampling_rate
+        if rate_hz != SAMPLING_RATE:
+            raise UserError(f"{name}: takes audio at {rate_hz} Hz; give a model for {SAMPLING_RATE} Hz")
+        if config.pad_token_id is None:
+            raise UserError(f"{name}: its config names no pad_token_id, which is the blank; add it")
         self.model = frozen_copy(model)
         self.feature_extractor = feature_extractor
         self.folder = folder
         self.blank_id = config.pad_token_id
-        self.vocabulary = vocabulary_of(tokenizer, config.pad_token_id)
-        self.sampling_rate = feature_extractor.sampling_rate
+        symbols = vocabulary_of(tokenizer, config.pad_token_id)
+        num_outputs = config.vocab_size  # some checkpoints have more, and some fewer, than their tokenizer has symbols
+        self.vocabulary = symbols[:num_outputs] + ["<unused>"] * (num_outputs - len(symbols))
+        self.sampling_rate = rate_hz
         self._takes_samples = model.main_input_name == "input_values"
         adapter_stride = (
             config.adapter_stride**config.num_adapter_layers if getattr(config, "add_adapter", False) else 1
         )
         if self._takes_samples:
-            samples_per_frame = config.inputs_to_logits_ratio * adapter_stride
-            self.shortest_samples = _receptive_field_samples(config) * adapter_stride
-        else:  # filter banks every 10 ms, in pairs
-            samples_per_frame = self.sampling_rate // 100 * feature_extractor.stride * adapter_stride
-            self.shortest_samples = samples_per_frame + self.sampling_rate // 40
-        self.frame_seconds = samples_per_frame / self.sampling_rate
+            self._samples_per_input = 1
+            samples_per_frame = config.inputs_to_logits_ratio
+            self.shortest_samples = _receptive_field_samples(config)
+        else:  # filter banks of 25 ms every 10 ms, in pairs
+            self._samples_per_input = samples_per_frame = rate_hz // 100 * feature_extractor.stride
+            self.shortest_samples = rate_hz // 100 * (feature_extractor.stride - 1) + rate_hz // 40
+        self.frame_seconds = samples_per_frame * adapter_stride / rate_hz
         self.default_options = AdaptationOptions(
             loss_type="entropy_mcc",
             steps=2,
@@ -102,10 +118,8 @@ class HuggingFaceAcousticModel(AcousticModel):
         if exit_layer:
             raise UserError(f"TTT option exit_layer is {exit_layer}; this model has its last head only, give 0")
         name = self.model.main_input_name
-        limit = max_seconds * self.sampling_rate
-        if not self._takes_samples:
-            limit /= self.frame_seconds * self.sampling_rate
-        beginning = {name: inputs[name][:, : round(limit) or None]}
+        limit = round(max_seconds * self.sampling_rate / self._samples_per_input) or None
+        beginning = {key: values[:, :limit] for key, values in inputs.items()}
         length = torch.tensor(beginning[name].shape[1])
         num_frames = max(int(self.model._get_feat_extract_output_lengths(length)), 0)
         return FunctionalSpeech(
@@ -134,20 +148,23 @@ def load_hugging_face(name: str, language: str | None = None) -> HuggingFaceAcou
     """
     from transformers import AutoFeatureExtractor, AutoModelForCTC, AutoTokenizer
 
+    folder = Path(name) if Path(name).is_dir() else None
     choice = {} if language is None else {"target_lang": language}
     try:
         tokenizer = AutoTokenizer.from_pretrained(name, **choice)
         feature_extractor = AutoFeatureExtractor.from_pretrained(name)
         sizes = {"ignore_mismatched_sizes": True} if language is not None else {}
-        model = AutoModelForCTC.from_pretrained(name, dtype="float32", **choice, **sizes).eval()
-    except (OSError, ValueError, KeyError, TypeError, RuntimeError) as error:
-        reason = str(error).strip().splitlines()[0].rstrip(".")
+        with nullcontext() if folder is None else without_progress_bar():
+            model = AutoModelForCTC.from_pretrained(name, dtype="float32", **choice, **sizes).eval()
+    except (OSError, ValueError, KeyError, TypeError, RuntimeError, SafetensorError) as error:
+        reason = next(iter(str(error).strip().splitlines()), type(error).__name__).rstrip(".")
+        if language is not None:
+            raise UserError(
+                f"checkpoint {name}: has no language {language} ({reason}); give one of its adapters, or none"
+            ) from None
         raise UserError(
             f"checkpoint {name}: cannot be loaded as a CTC model ({reason}); give a complete folder or a hub id"
         ) from None
-    if model.config.pad_token_id is None:
-        raise UserError(f"checkpoint {name}: its config names no pad_token_id, which is the blank; add it")
-    folder = Path(name) if Path(name).is_dir() else None
     return HuggingFaceAcousticModel(model, feature_extractor, tokenizer, folder)
 
 

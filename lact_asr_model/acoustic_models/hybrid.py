@@ -2,7 +2,7 @@
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, cast
 
@@ -132,16 +132,12 @@ class _Stretch:
         self._first_conv = None if is_too_short or not conv_layers else conv_layers[0]
         self._first_block = blocks[0] if blocks else model.config.num_hidden_layers
         if self._first_conv is None:
-            self._encoded = model.encode(self._input_values, mask)
+            features, frame_mask = self._encoded = model.encode(self._input_values, mask)
+            before_moving = model.run_blocks(features, frame_mask, end=self._first_block)
+            self._state = last_state(features, before_moving)
         else:
             hidden = self._input_values[:, None]
             self._before = self._encoder.run_layers(hidden, self._lengths, end=self._first_conv)
-
-    @cached_property
-    def _state(self) -> Tensor:
-        """The state before the first block that moves, where the front end does not."""
-        features, frame_mask = self._encoded
-        return last_state(features, self._model.run_blocks(features, frame_mask, end=self._first_block))
 
     def encode(self, weights: Weights) -> tuple[Tensor, Tensor]:
         """features [batch, frames, hidden] and frame_mask bool [batch, frames]."""
@@ -196,8 +192,12 @@ class _HybridSpeech:
         self._exit_layer = exit_layer
         self.is_cut = beginning["input_values"].shape[1] < whole["input_values"].shape[1]
         self._beginning = _Stretch(model, beginning, conv_layers, blocks)
-        self._whole = _Stretch(model, whole, conv_layers, blocks) if self.is_cut else self._beginning
+        self._make_whole = partial(_Stretch, model, whole, conv_layers, blocks)
         self.frame_mask = self._frame_mask(beginning)
+
+    @cached_property
+    def _whole(self) -> _Stretch:
+        return self._make_whole() if self.is_cut else self._beginning
 
     def _frame_mask(self, inputs: Mapping[str, Tensor]) -> Tensor:
         samples, mask = inputs["input_values"], inputs.get("attention_mask")
@@ -216,6 +216,11 @@ class _HybridSpeech:
         return _Heard(self._model, logits, state, frame_mask, weights, self._exit_layer)
 
     def predict_masked(self, weights: Weights, span_mask: Tensor) -> Tensor:
+        if self._exit_layer:
+            raise UserError(
+                f"TTT option exit_layer is {self._exit_layer}; masked prediction needs all blocks, use loss_type "
+                "'entropy_mcc' or exit_layer 0"
+            )
         features, frame_mask = self._beginning.encode(weights)
         hidden = self._model.run_stack(features, frame_mask, span_mask, weights)
         return self._model.masked_prediction_loss(hidden, features, span_mask)

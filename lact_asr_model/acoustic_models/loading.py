@@ -91,4 +91,4 @@ def _is_of_another_kind(name: str) -> bool:
             return False
         own = HybridASRConfig.model_type
         return isinstance(fields, dict) and fields.get("model_type", own) != own
-    return not path.exists() and not path.is_absolute() and name.count("/") == 1 and path.suffix != ".pt"
+    return name.count("/") == 1 and not path.is_absolute() and not path.parent.is_dir() and path.suffix != ".pt"

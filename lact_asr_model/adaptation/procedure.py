@@ -225,7 +225,8 @@ class _Listening:
     def gradients(self) -> Weights:
         with torch.enable_grad():
             total = self.losses.sum()
-        gradients = torch.autograd.grad(total, list(self.weights.values()), create_graph=self.exact)
+        moving = list(self.weights.values())
+        gradients = torch.autograd.grad(total, moving, create_graph=self.exact, materialize_grads=True)
         return dict(zip(self.weights, gradients, strict=True))
 
     def answer(self) -> tuple[Tensor, Tensor]:

@@ -30,9 +30,8 @@ def make_recognizer(
     options: AdaptationOptions | Peer | None = None
     if method.algorithm in PEERS:
         peer = PEERS[method.algorithm]
-        options = replace(
-            peer, steps=method.steps or peer.steps, learning_rate=peer_learning_rate or peer.learning_rate
-        )
+        learning_rate = peer.learning_rate if peer_learning_rate is None else peer_learning_rate
+        options = replace(peer, steps=method.steps or peer.steps, learning_rate=learning_rate)
     elif method.algorithm in (OURS, CONTINUAL):
         options = replace(
             ttt_options,

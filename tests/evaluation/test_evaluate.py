@@ -134,14 +134,19 @@ def test_what_is_carried_over_needs_one_process(
 def test_another_ctc_model_gets_the_same_table(
     arguments: list[str], wav2vec2_dir: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    main([*arguments, "--checkpoint", str(wav2vec2_dir), "--methods", "none,tent:1,suta:1"])
-    assert len(capsys.readouterr().out.splitlines()) == 2 + 2 * 3
+    methods = "none,tent:1,suta:1,ttt,ttt_norms:2"
+    arguments[arguments.index("--ttt_steps") + 1] = "3"
+    main([*arguments, "--checkpoint", str(wav2vec2_dir), "--methods", methods, "--ttt_loss_type", "entropy"])
+    assert len(capsys.readouterr().out.splitlines()) == 2 + 2 * 5
     results = json.loads((tmp_path / "run" / "results.json").read_text())
     assert {row["words"]["reference_length"] for row in results["results"]} == {4}
-    assert results["ttt"] is None
+    given = {name: results["ttt"][name] for name in ("loss_type", "steps", "parameters", "unadapted_share")}
+    assert given == {"loss_type": "entropy", "steps": 3, "parameters": "front_end", "unadapted_share": 0.5}
+    elsewhere = ["--output_dir", str(tmp_path / "elsewhere")]
     with pytest.raises(SystemExit):
-        main([*arguments, "--checkpoint", str(wav2vec2_dir), "--methods", "none,ttt"])
-    assert "method 'ttt': adapts models of this package only" in capsys.readouterr().err
+        main([*arguments, "--checkpoint", str(wav2vec2_dir), "--methods", "ttt_fast_weights", *elsewhere])
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "this model has no fast_weights to move, it has front_end, attention, norms, suta" in line
 
 
 def test_the_syntax_of_methods_is_in_the_help(capsys: pytest.CaptureFixture[str]) -> None:
@@ -157,6 +162,7 @@ def test_the_syntax_of_methods_is_in_the_help(capsys: pytest.CaptureFixture[str]
         (["--methods", "suta", "--peer_learning_rate", "0"], "learning rate 0.0 of tent and suta"),
         (["--steps", "0"], "--steps 0: '0' is not a number of steps"),
         (["--methods", "none,ttt_fog"], "method 'ttt_fog': unknown; choose from none, tent"),
+        (["--language", "deu"], "language deu: this model has no languages to choose from"),
         (["--methods", "continual", "--batch_size", "2"], "method 'continual': takes one utterance at a time"),
         (["--ttt_mode", "continual"], "--ttt_mode continual: the method says it here"),
         (["--extra_subsets", "dev-tiny"], "'dev-tiny': is not NAME=SUBSET"),

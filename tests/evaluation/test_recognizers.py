@@ -1,142 +1,156 @@
-"""Recognisers: the peers' path reads and decodes as the plain one does."""
+"""The recogniser of each method: what it adapts, and with which steps."""
 
-import dataclasses
 from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from lact_asr_model.evaluation.peers import PEERS, adapt_with_peer
-from lact_asr_model.inference.ttt_options import TTTOptions
 from transformers import Wav2Vec2ForCTC, Wav2Vec2Processor
 
+from lact_asr_model.acoustic_models.acoustic_model import AcousticModel
+from lact_asr_model.acoustic_models.hugging_face import HuggingFaceAcousticModel
+from lact_asr_model.acoustic_models.hybrid import HybridAcousticModel
+from lact_asr_model.adaptation.options import AdaptationOptions
+from lact_asr_model.adaptation.peers import PEERS, Peer, adapt_with_peer
 from lact_asr_model.errors import UserError
-from lact_asr_model.evaluation.methods import Method, parse_methods
-from lact_asr_model.evaluation.recognizers import (
-    Recognizer,
-    SingleRecognizer,
-    make_recognizer,
-    make_single_recognizer,
-)
+from lact_asr_model.evaluation.methods import PEER_NAMES, Method, parse_methods
+from lact_asr_model.evaluation.recognizers import make_recognizer
 from lact_asr_model.modeling_hybrid_asr import HybridASRForCTC
-from lact_asr_model.recognition.transcriber import Transcriber, vocabulary_of
+from lact_asr_model.recognition.transcriber import Transcriber
 
 RECORDINGS = [np.random.default_rng(seed).normal(size=8000 + 1600 * seed).astype(np.float32) / 9 for seed in range(3)]
 HUM = 1e-5 * np.sin(np.arange(16000, dtype=np.float32))  # below one step of 16-bit audio
 INAUDIBLE = [np.zeros(16000, np.float32), np.ones(100, np.float32), np.zeros(0, np.float32)]
+Make = Callable[..., Transcriber]
 
 
-def texts(recognizer: Recognizer, recordings: Sequence[np.ndarray]) -> list[str]:
+def texts(recognizer: Transcriber, recordings: Sequence[np.ndarray]) -> list[str]:
     return [transcript.text for transcript in recognizer.transcribe_samples(recordings)]
 
 
 @pytest.fixture
-def ours(tiny_model: HybridASRForCTC, processor: Wav2Vec2Processor) -> Callable[[Method], Recognizer]:
-    options = TTTOptions(parameters="fast_weights", steps=1)
-    return lambda method: make_recognizer(method, tiny_model, processor, options)
+def ours(tiny_model: HybridASRForCTC, processor: Wav2Vec2Processor) -> HybridAcousticModel:
+    return HybridAcousticModel(tiny_model, processor)
 
 
-def test_without_steps_a_peer_reads_and_decodes_as_the_plain_recogniser(
-    tiny_model: HybridASRForCTC, processor: Wav2Vec2Processor, ours: Callable[[Method], Recognizer]
-) -> None:
-    plain = texts(ours(Method("none", "none")), RECORDINGS)
-    tent = dataclasses.replace(PEERS["tent"], steps=0)
-    alone = SingleRecognizer(tiny_model, processor.feature_extractor, vocabulary_of(processor), peer=tent)
-    assert texts(alone, RECORDINGS) == plain
-    assert any(plain)
+@pytest.fixture
+def foreign(wav2vec2: Wav2Vec2ForCTC, processor: Wav2Vec2Processor) -> HuggingFaceAcousticModel:
+    return HuggingFaceAcousticModel(wav2vec2, processor.feature_extractor, processor.tokenizer)
 
 
-@pytest.mark.parametrize("name", ["none", "tent", "suta:2", "suta_mean:2", "ttt", "ttt_front_end:2"])
-def test_every_method_survives_silence_and_too_little_audio(ours: Callable[[Method], Recognizer], name: str) -> None:
+@pytest.fixture(params=["ours", "foreign"])
+def model(request: pytest.FixtureRequest) -> AcousticModel:
+    return request.getfixturevalue(request.param)
+
+
+def make(name: str, model: AcousticModel, options: AdaptationOptions | None = None, **more: Any) -> Transcriber:
     (method,) = parse_methods(name)
-    assert texts(ours(method), [RECORDINGS[0], *INAUDIBLE, HUM])[1:] == ["", "", "", ""]
+    return make_recognizer(method, model, options or AdaptationOptions(loss_type="entropy"), **more)
 
 
-def test_the_methods_own_steps_and_parameters_win(
-    tiny_model: HybridASRForCTC, processor: Wav2Vec2Processor, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    seen = []
-    monkeypatch.setattr(
-        Transcriber,
-        "transcribe_samples",
-        lambda self, recordings: seen.append((self.ttt_options.steps, self.ttt_options.parameters)) or [],
-    )
-    options = TTTOptions(parameters="both", steps=3)
-    for method in parse_methods("ttt,ttt:1,ttt_front_end:2"):
-        make_recognizer(method, tiny_model, processor, options).transcribe_samples(RECORDINGS)
-    assert seen == [(3, "both"), (1, "both"), (2, "front_end")]
+def test_the_names_of_peers_are_those_that_there_are() -> None:
+    assert set(PEER_NAMES) == set(PEERS)
 
 
-def test_only_a_stream_is_carried_on(ours: Callable[[Method], Recognizer]) -> None:
+@pytest.mark.parametrize("name", ["none", "tent", "suta:2", "suta_mean:2", "ttt_norms", "ttt_front_end:2"])
+def test_every_method_survives_silence_and_too_little_audio(model: AcousticModel, name: str) -> None:
+    first, *others = texts(make(name, model), [RECORDINGS[0], *INAUDIBLE])
+    assert first
+    assert others == ["", "", ""]
+
+
+def test_the_methods_own_steps_and_parameters_win(model: AcousticModel) -> None:
+    options = AdaptationOptions(parameters="both", steps=3, learning_rate=0.2, seed=4)
+    chosen = {
+        method.name: make_recognizer(method, model, options).ttt_options
+        for method in parse_methods("none,ttt,ttt:1,ttt_front_end:2,ttt_norms")
+    }
+    assert chosen == {
+        "none": None,
+        "ttt": options,
+        "ttt:1": replace(options, steps=1),
+        "ttt_front_end:2": replace(options, steps=2, parameters="front_end"),
+        "ttt_norms": replace(options, parameters="norms"),
+    }
+
+
+def test_peers_have_their_published_settings_unless_told_otherwise(model: AcousticModel) -> None:
+    tent, suta = PEERS["tent"], PEERS["suta"]
+    assert (tent.steps, tent.learning_rate, suta.steps, suta.learning_rate) == (10, 2e-5, 10, 2e-5)
+    assert make("tent", model).ttt_options == tent
+    assert make("suta:3", model).ttt_options == replace(suta, steps=3)
+    told = make("suta_mean", model, peer_learning_rate=1e-3).ttt_options
+    assert told == replace(PEERS["suta_mean"], learning_rate=1e-3)
+    for rate in (0.0, -1.0):
+        with pytest.raises(UserError, match=f"learning rate {rate} of tent and suta"):
+            make("suta", model, peer_learning_rate=rate)
+
+
+def test_only_a_stream_is_carried_on(model: AcousticModel) -> None:
     modes = {}
     for method in parse_methods("ttt,continual,continual_front_end:2"):
-        recognizer = ours(method)
-        assert isinstance(recognizer, Transcriber)
-        assert recognizer.ttt_options is not None
-        modes[method.name] = recognizer.ttt_options.mode
+        options = make_recognizer(method, model, AdaptationOptions(mode="episodic")).ttt_options
+        assert isinstance(options, AdaptationOptions)
+        modes[method.name] = options.mode
     assert modes == {"ttt": "episodic", "continual": "continual", "continual_front_end:2": "continual"}
 
 
-@pytest.mark.parametrize("name", ["none", "tent:1", "suta:1", "ttt:1"])
-def test_every_transcript_says_whether_it_was_adapted(ours: Callable[[Method], Recognizer], name: str) -> None:
-    (method,) = parse_methods(name)
-    transcripts = ours(method).transcribe_samples([RECORDINGS[0], *INAUDIBLE])
+@pytest.mark.parametrize("name", ["none", "tent:1", "suta:1", "ttt_norms:1", "ttt_front_end:1"])
+def test_every_transcript_says_whether_it_was_adapted(model: AcousticModel, name: str) -> None:
+    transcripts = make(name, model).transcribe_samples([RECORDINGS[0], *INAUDIBLE])
     assert [transcript.is_adapted for transcript in transcripts] == [name != "none", False, False, False]
 
 
-def test_where_every_frame_says_blank_tent_has_not_adapted(
-    wav2vec2: Wav2Vec2ForCTC, processor: Wav2Vec2Processor
-) -> None:
+def test_where_every_frame_says_blank_tent_has_not_adapted(model: AcousticModel) -> None:
     with torch.no_grad():
-        wav2vec2.lm_head.bias[0] = 1e4
-    extractor, vocabulary = processor.feature_extractor, vocabulary_of(processor)
-    tent = make_single_recognizer(Method("tent:1", "tent", 1), wav2vec2, extractor, vocabulary)
-    (transcript,) = tent.transcribe_samples(RECORDINGS[:1])
+        model.model.lm_head.bias[model.blank_id] = 1e4
+    (transcript,) = make("tent:1", model).transcribe_samples(RECORDINGS[:1])
     assert (transcript.text, transcript.is_adapted) == ("", False)
 
 
-def test_unknown_parameters_are_one_clear_error(ours: Callable[[Method], Recognizer]) -> None:
-    with pytest.raises(UserError, match="it must be one of fast_weights, front_end, both"):
-        ours(Method("ttt_fog", "ttt", None, "fog"))
+def test_parameters_that_the_model_lacks_are_one_clear_error(model: AcousticModel) -> None:
+    with pytest.raises(UserError, match="'fog'; this model has no fog to move, it has .*attention"):
+        make("ttt_fog", model).transcribe_samples(RECORDINGS[:1])
 
 
-def test_another_model_runs_plainly_and_with_peers(wav2vec2: Wav2Vec2ForCTC, processor: Wav2Vec2Processor) -> None:
-    extractor, vocabulary = processor.feature_extractor, vocabulary_of(processor)
-    plain = make_single_recognizer(Method("none", "none"), wav2vec2, extractor, vocabulary)
-    inputs = processor(RECORDINGS[0], sampling_rate=16000, return_tensors="pt")
-    with torch.no_grad():
-        best = wav2vec2(**inputs).logits[0].argmax(dim=-1)
-    assert texts(plain, [*INAUDIBLE, RECORDINGS[0]]) == ["", "", "", " ".join(processor.decode(best).split())]
-    assert texts(plain, RECORDINGS[:1]) != [""]
-    suta = make_single_recognizer(Method("suta:3", "suta", 3), wav2vec2, extractor, vocabulary)
-    steps = []
-    wav2vec2.lm_head.register_forward_hook(lambda *_: steps.append(1))
-    texts(suta, RECORDINGS[:1])
-    assert len(steps) == 3 + 1
-    for method in parse_methods("ttt:1,continual:1"):
-        with pytest.raises(UserError, match=f"method '{method.name}': adapts models of this package only"):
-            make_single_recognizer(method, wav2vec2, extractor, vocabulary)
+def test_fast_weights_are_ours_alone(foreign: HuggingFaceAcousticModel, ours: HybridAcousticModel) -> None:
+    assert texts(make("ttt_fast_weights", ours), RECORDINGS[:1])
+    with pytest.raises(UserError, match="this model has no fast_weights to move"):
+        make("ttt_fast_weights", foreign).transcribe_samples(RECORDINGS[:1])
 
 
-def test_a_long_recording_is_recognised_in_pieces(wav2vec2: Wav2Vec2ForCTC, processor: Wav2Vec2Processor) -> None:
-    extractor, vocabulary = processor.feature_extractor, vocabulary_of(processor)
+def test_a_long_recording_is_recognised_in_pieces(foreign: HuggingFaceAcousticModel) -> None:
     lengths = []
-    wav2vec2.register_forward_pre_hook(
+    foreign.model.register_forward_pre_hook(
         lambda module, args, inputs: lengths.append(inputs["input_values"].shape[1]), with_kwargs=True
     )
     samples = np.tile(RECORDINGS[0], 5)
-    SingleRecognizer(wav2vec2, extractor, vocabulary, chunk_seconds=1.0).transcribe_samples([samples])
+    Transcriber(foreign, chunk_seconds=1.0).transcribe_samples([samples])
     assert sum(lengths) == len(samples)
     assert max(lengths) <= 16000
 
 
-def test_adaptation_changes_what_is_recognised(wav2vec2: Wav2Vec2ForCTC, processor: Wav2Vec2Processor) -> None:
+def test_adaptation_changes_what_is_recognised(foreign: HuggingFaceAcousticModel, processor: Wav2Vec2Processor) -> None:
     """With a step that is large enough, or the comparison would compare nothing."""
-    inputs = processor(RECORDINGS[0], sampling_rate=16000, return_tensors="pt")
-    peer = dataclasses.replace(PEERS["suta"], learning_rate=0.1)
-    extractor, vocabulary = processor.feature_extractor, vocabulary_of(processor)
-    suta = make_single_recognizer(Method("suta", "suta"), wav2vec2, extractor, vocabulary, peer_learning_rate=0.1)
-    adapted = texts(suta, RECORDINGS[:1])
-    logits = adapt_with_peer(wav2vec2, inputs, peer).logits[0]
+    inputs = dict(processor(RECORDINGS[0], sampling_rate=16000, return_tensors="pt"))
+    peer: Peer = replace(PEERS["suta"], learning_rate=0.1)
+    adapted = texts(make("suta", foreign, peer_learning_rate=0.1), RECORDINGS[:1])
+    logits = adapt_with_peer(foreign, inputs, peer).logits[0]
     assert adapted == [" ".join(processor.decode(logits.argmax(dim=-1)).split())]
-    assert adapted != texts(SingleRecognizer(wav2vec2, extractor, vocabulary), RECORDINGS[:1])
+    assert adapted != texts(make("none", foreign), RECORDINGS[:1])
+
+
+def test_a_method_of_a_batch_is_that_of_its_utterances(model: AcousticModel) -> None:
+    for name in ("none", "ttt_front_end:1", "tent:1"):
+        options = AdaptationOptions(loss_type="entropy", front_end_step=0.05)
+        one_by_one = texts(make(name, model, options), RECORDINGS)
+        assert texts(make(name, model, options, batch_size=3), RECORDINGS) == one_by_one
+        assert all(one_by_one)
+
+
+def test_a_method_without_adaptation_is_a_plain_transcriber(model: AcousticModel) -> None:
+    recognizer = make_recognizer(Method("none", "none"), model, AdaptationOptions())
+    assert recognizer.ttt_options is None
+    assert texts(recognizer, RECORDINGS) == texts(Transcriber(model), RECORDINGS)

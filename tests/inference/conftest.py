@@ -1,14 +1,10 @@
-"""A checkpoint of a tiny random model, and recordings of every kind, good and bad."""
+"""Recordings of every kind, good and bad."""
 
 from pathlib import Path
 
 import numpy as np
 import pytest
 import soundfile
-import torch
-from torch import Tensor
-
-from lact_asr_model.modeling_hybrid_asr import HybridASRForCTC
 
 SAMPLING_RATE = 16000
 
@@ -21,23 +17,6 @@ def speech_like(seconds: float, seed: int = 0, sampling_rate: int = SAMPLING_RAT
     envelope = np.abs(np.sin(np.pi * time_seconds / 0.2))
     noise = rng.normal(scale=0.01, size=len(time_seconds))
     return (0.3 * envelope * np.sin(2 * np.pi * pitch_hz * time_seconds) + noise).astype(np.float32)
-
-
-@pytest.fixture
-def batch() -> tuple[Tensor, Tensor]:
-    """input_values and attention_mask of three utterances of different lengths."""
-    torch.manual_seed(1)
-    lengths_samples = [16000, 9000, 12345]
-    attention_mask = (torch.arange(max(lengths_samples)) < torch.tensor(lengths_samples)[:, None]).long()
-    return torch.randn(attention_mask.shape) * attention_mask, attention_mask
-
-
-@pytest.fixture
-def decisive_model(tiny_model: HybridASRForCTC) -> HybridASRForCTC:
-    """The tiny model with an output layer so large that its entropy differs from utterance to utterance."""
-    torch.manual_seed(3)
-    torch.nn.init.normal_(tiny_model.lm_head.weight, std=1.0)
-    return tiny_model
 
 
 @pytest.fixture(scope="session")

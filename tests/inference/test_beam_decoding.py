@@ -6,14 +6,14 @@ from pathlib import Path
 
 import pytest
 
-from lact_asr_model.checkpoint_io import load_checkpoint
+from lact_asr_model.acoustic_models.loading import load
 from lact_asr_model.commands.transcribe import main
 from lact_asr_model.decoding.factory import make_decoder
 from lact_asr_model.decoding.language_model import load_language_model
 from lact_asr_model.decoding.options import DecodingOptions
 from lact_asr_model.decoding.parallel import ParallelDecoder
 from lact_asr_model.decoding.tuned_weights import Weights, write_tuned_weights
-from lact_asr_model.recognition.transcriber import Transcriber, vocabulary_of
+from lact_asr_model.recognition.transcriber import Transcriber
 
 pytest.importorskip("kenlm", reason="the lm extra is not installed")
 
@@ -42,13 +42,13 @@ def test_a_language_model_limits_the_words_and_gives_alternatives(
 
 @pytest.mark.parametrize("num_processes", [1, 2])
 def test_other_processes_change_nothing(checkpoint_dir, recordings_dir, arpa_path, num_processes: int) -> None:
-    model, processor = load_checkpoint(checkpoint_dir)
-    vocabulary = vocabulary_of(processor)
+    model = load(checkpoint_dir)
+    vocabulary = model.vocabulary
     options = DecodingOptions(beam_size=100, beam_threshold=60, lm=str(arpa_path), n_best=2)
     paths = [recordings_dir / name for name in ("mono.wav", "silence.wav", "nan.wav", "compressed.mp3", "mono.wav")]
 
     def results(decoder, batch_size: int) -> list:
-        transcriber = Transcriber(model, processor, decoder=decoder, batch_size=batch_size, chunk_seconds=1.0)
+        transcriber = Transcriber(model, decoder=decoder, batch_size=batch_size, chunk_seconds=1.0)
         return [result.transcript for result in transcriber.transcribe_files(paths)]
 
     expected = results(make_decoder(options, vocabulary), batch_size=1)
@@ -63,11 +63,11 @@ def test_other_processes_change_nothing(checkpoint_dir, recordings_dir, arpa_pat
 def test_the_alternatives_of_a_long_recording_combine_those_of_its_segments(
     checkpoint_dir, recordings_dir, arpa_path
 ) -> None:
-    model, processor = load_checkpoint(checkpoint_dir)
+    model = load(checkpoint_dir)
     decoder = make_decoder(
-        DecodingOptions(beam_size=100, beam_threshold=60, lm=str(arpa_path), n_best=5), vocabulary_of(processor)
+        DecodingOptions(beam_size=100, beam_threshold=60, lm=str(arpa_path), n_best=5), model.vocabulary
     )
-    transcriber = Transcriber(model, processor, decoder=decoder, chunk_seconds=1.0)
+    transcriber = Transcriber(model, decoder=decoder, chunk_seconds=1.0)
     (result,) = transcriber.transcribe_files([recordings_dir / "mono.wav"])
     hypotheses = [(result.transcript.text, result.transcript.score), *result.transcript.alternatives]
     assert len(hypotheses) == 5

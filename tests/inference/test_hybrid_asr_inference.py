@@ -10,8 +10,9 @@ import numpy as np
 import pytest
 import soundfile
 import torch
-from lact_asr_model.inference.ttt_options import TTTOptions
 
+from lact_asr_model.acoustic_models.loading import load
+from lact_asr_model.adaptation.options import AdaptationOptions
 from lact_asr_model.checkpoint_io import load_checkpoint, save_best_model
 from lact_asr_model.commands.transcribe import main
 from lact_asr_model.recognition.transcriber import Transcriber
@@ -40,8 +41,7 @@ def run(*arguments: object) -> int:
 @pytest.fixture
 def expected(checkpoint_dir: Path, recordings_dir: Path) -> dict[str, str]:
     """What the model hears in each of the good and inaudible recordings."""
-    model, processor = load_checkpoint(checkpoint_dir)
-    results = Transcriber(model, processor).transcribe_files(recordings_dir / name for name in GOOD + INAUDIBLE)
+    results = Transcriber(load(checkpoint_dir)).transcribe_files(recordings_dir / name for name in GOOD + INAUDIBLE)
     return {result.path.name: result.transcript.text for result in results}
 
 
@@ -103,14 +103,19 @@ def test_the_checkpoint_decides_unless_the_flag_does(checkpoint_dir, recordings_
     shutil.copytree(checkpoint_dir, tmp_path / "adapting")
     config = json.loads((checkpoint_dir / "config.json").read_text()) | {"enable_ttt": True}
     (tmp_path / "adapting" / "config.json").write_text(json.dumps(config))
-    for folder, flags, adapted in (
-        (checkpoint_dir, [], False),
-        (tmp_path / "adapting", [], True),
-        (tmp_path / "adapting", ["--no-use_ttt"], False),
-        (tmp_path / "adapting", ["--ttt_steps", 2], True),
+    note = "note: adapting to each recording, as the checkpoint's enable_ttt says; --no-use_ttt recognises plainly"
+    for folder, flags, adapted, notes in (
+        (checkpoint_dir, [], False, []),
+        (checkpoint_dir, ["--use_ttt"], True, []),
+        (tmp_path / "adapting", [], True, [note]),
+        (tmp_path / "adapting", ["--use_ttt"], True, []),
+        (tmp_path / "adapting", ["--no-use_ttt"], False, []),
+        (tmp_path / "adapting", ["--ttt_steps", 2], True, [note]),
     ):
         assert run("--checkpoint", folder, recordings_dir / "mono.wav", "--format", "jsonl", *flags) == 0
-        assert json.loads(capsys.readouterr().out)["adapted"] is adapted
+        output = capsys.readouterr()
+        assert json.loads(output.out)["adapted"] is adapted
+        assert output.err.splitlines() == notes
 
 
 def test_a_glob(checkpoint_dir, recordings_dir, expected, capsys) -> None:
@@ -202,13 +207,13 @@ def ttt_settings(checkpoint: Path, librispeech_dir: Path, output_dir: Path, *fla
 
 def test_every_flag_of_adaptation_arrives(checkpoint_dir, librispeech_dir, tmp_path) -> None:
     flags = {
-        "loss_type": "consistency", "mask_prob": 0.25, "steps": 2, "learning_rate": 0.03, "front_end_step": 0.04,
+        "loss_type": "entropy_mcc", "mask_prob": 0.25, "steps": 2, "learning_rate": 0.03, "front_end_step": 0.04,
         "parameters": "both", "layers": "1", "conv_layers": "0-2,6", "skip_entropy": 0.5, "mode": "continual",
         "reset_every": 3, "unadapted_share": 0.25,
     }  # fmt: skip
     given = [word for name, value in flags.items() for word in (f"--ttt_{name}", value)]
-    settings = ttt_settings(checkpoint_dir, librispeech_dir, tmp_path, *given, "--ttt_accept")
-    assert settings == TTTOptions(**flags, accept=True).__dict__
+    settings = ttt_settings(checkpoint_dir, librispeech_dir, tmp_path, *given)
+    assert settings == AdaptationOptions(**flags).__dict__
 
 
 def test_a_data_set_is_a_stream_in_its_own_order(checkpoint_dir, librispeech_dir, tmp_path, monkeypatch) -> None:
@@ -216,7 +221,7 @@ def test_a_data_set_is_a_stream_in_its_own_order(checkpoint_dir, librispeech_dir
     begin = Transcriber.begin
 
     def spy(self: Transcriber, batch: list) -> object:
-        heard.extend(round(len(samples) / self.model.config.sampling_rate, 2) for samples in batch)
+        heard.extend(round(len(samples) / self.model.sampling_rate, 2) for samples in batch)
         return begin(self, batch)
 
     monkeypatch.setattr(Transcriber, "begin", spy)
@@ -226,13 +231,13 @@ def test_a_data_set_is_a_stream_in_its_own_order(checkpoint_dir, librispeech_dir
 
 def test_a_gate_of_the_checkpoint_can_be_switched_off(checkpoint_dir, librispeech_dir, tmp_path) -> None:
     config = json.loads((checkpoint_dir / "config.json").read_text())
-    config |= {"ttt_accept": True, "ttt_skip_entropy": 2.0, "ttt_layers": "0"}
+    config |= {"ttt_accept": True, "ttt_skip_entropy": 2.0, "ttt_layers": "0"}  # the first of them is retired
     (checkpoint_dir / "config.json").write_text(json.dumps(config))
     given = ttt_settings(checkpoint_dir, librispeech_dir, tmp_path)
-    assert (given["accept"], given["skip_entropy"], given["layers"]) == (True, 2.0, "0")
-    flags = ("--no-ttt_accept", "--ttt_skip_entropy", 0, "--ttt_layers", "all", "--overwrite")
+    assert (given["skip_entropy"], given["layers"]) == (2.0, "0")
+    flags = ("--ttt_skip_entropy", 0, "--ttt_layers", "all", "--overwrite")
     given = ttt_settings(checkpoint_dir, librispeech_dir, tmp_path, *flags)
-    assert (given["accept"], given["skip_entropy"], given["layers"]) == (False, 0.0, "all")
+    assert (given["skip_entropy"], given["layers"]) == (0.0, "all")
 
 
 @pytest.mark.parametrize(
@@ -372,15 +377,25 @@ def test_what_a_folder_search_leaves_out_is_one_line(
             "layers is 'two'; it must be \"all\" or numbers from 0 such as",
         ),
         (("a.wav", "--use_ttt", "--ttt_conv_layers", "3-1"), "conv_layers is '3-1'; it must be"),
-        (("a.wav", "--use_ttt", "--ttt_skip_entropy", "-1"), "skip_entropy is -1.0; it must be a finite number"),
+        (
+            ("a.wav", "--use_ttt", "--ttt_skip_entropy", "-1"),
+            "skip_entropy is -1.0; it must be a finite number of 0 or",
+        ),
         (("a.wav", "--use_ttt", "--ttt_mode", "forever"), "mode is 'forever'; it must be one of episodic, continual"),
-        (("a.wav", "--use_ttt", "--ttt_reset_every", "-2"), "reset_every is -2; it must be 0 or more"),
+        (
+            ("a.wav", "--use_ttt", "--ttt_reset_every", "-2"),
+            "reset_every is -2; it must be a whole number of 0 or",
+        ),
         (
             ("a.wav", "--use_ttt", "--ttt_mode", "continual", "--batch_size", "2"),
             "batch size 2: a stream is recognised",
         ),
         (("--data_dir", "x", "--subset", "y", "--channels", "left"), "--channels left: is for recordings"),
-        (("a.wav", "--no-ttt_accept"), "--ttt_accept: has no effect without adaptation; add --use_ttt"),
+        (
+            ("a.wav", "--no-use_ttt", "--ttt_layers", "0"),
+            "--ttt_layers: has no effect without adaptation",
+        ),
+        (("a.wav", "--language", "deu"), "language deu: this model has no languages to choose from; leave it out"),
         (("a.wav", "--batch_size", "0"), "batch size 0"),
         (("a.wav", "--chunk_seconds", "0"), "chunk_seconds 0"),
         (("a.wav", "--num_threads", "0"), "--num_threads 0"),

@@ -5,16 +5,37 @@ import numpy as np
 import pytest
 import soundfile
 import torch
-from lact_asr_model.inference.ttt_options import TTTOptions
-from lact_asr_model.inference.ttt_procedure import adapt, adapted
+from transformers import Wav2Vec2ForCTC
 
+from lact_asr_model.acoustic_models.acoustic_model import AcousticModel
+from lact_asr_model.acoustic_models.hugging_face import HuggingFaceAcousticModel
+from lact_asr_model.acoustic_models.hybrid import HybridAcousticModel
+from lact_asr_model.adaptation.options import AdaptationOptions
+from lact_asr_model.adaptation.peers import PEERS, Peer, adapt_with_peer
+from lact_asr_model.adaptation.procedure import adapt
+from lact_asr_model.decoding.greedy import GreedyDecoder
 from lact_asr_model.decoding.hypothesis import Hypothesis, Word
 from lact_asr_model.errors import UserError
 from lact_asr_model.modeling_hybrid_asr import HybridASRForCTC
-from lact_asr_model.recognition.transcriber import STAGES, Transcriber, vocabulary_of
+from lact_asr_model.recognition.transcriber import STAGES, Transcriber
 from lact_asr_model.recognition.transcript import Transcript
 
 SAMPLING_RATE = 16000
+
+
+@pytest.fixture
+def tiny(tiny_model: HybridASRForCTC, processor) -> HybridAcousticModel:
+    return HybridAcousticModel(tiny_model, processor)
+
+
+@pytest.fixture
+def decisive(decisive_model: HybridASRForCTC, processor) -> HybridAcousticModel:
+    return HybridAcousticModel(decisive_model, processor)
+
+
+@pytest.fixture
+def foreign(wav2vec2: Wav2Vec2ForCTC, processor) -> HuggingFaceAcousticModel:
+    return HuggingFaceAcousticModel(wav2vec2, processor.feature_extractor, processor.tokenizer)
 
 
 class LengthDecoder:
@@ -49,45 +70,45 @@ def assert_same(transcripts: list[Transcript], expected: list[Transcript]) -> No
         assert transcript.score == pytest.approx(other.score, rel=1e-3)
 
 
-@pytest.mark.parametrize("ttt_options", [None, TTTOptions(learning_rate=0.05)])
-def test_batching_changes_nothing(tiny_model: HybridASRForCTC, processor, ttt_options: TTTOptions | None) -> None:
+@pytest.mark.parametrize("ttt_options", [None, AdaptationOptions(learning_rate=0.05)])
+def test_batching_changes_nothing(tiny: HybridAcousticModel, ttt_options: AdaptationOptions | None) -> None:
     recordings = [recording(seconds, seed) for seed, seconds in enumerate([0.5, 1.4, 0.01, 0.9, 0.7])]
-    one_by_one = Transcriber(tiny_model, processor, ttt_options=ttt_options).transcribe_samples(recordings)
-    together = Transcriber(tiny_model, processor, ttt_options=ttt_options, batch_size=3).transcribe_samples(recordings)
+    one_by_one = Transcriber(tiny, ttt_options=ttt_options).transcribe_samples(recordings)
+    together = Transcriber(tiny, ttt_options=ttt_options, batch_size=3).transcribe_samples(recordings)
     assert_same(together, one_by_one)
     assert [bool(transcript.text) for transcript in together] == [True, True, False, True, True]
     assert [transcript.is_adapted for transcript in together] == [bool(ttt_options and t.text) for t in together]
     assert [transcript.duration_seconds for transcript in together] == [0.5, 1.4, 0.01, 0.9, 0.7]
 
 
-def test_it_is_the_model_and_the_adaptation(tiny_model: HybridASRForCTC, processor) -> None:
-    options = TTTOptions(loss_type="entropy", steps=2, learning_rate=0.05)
+def test_it_is_the_model_and_the_adaptation(tiny: HybridAcousticModel) -> None:
+    options = AdaptationOptions(loss_type="entropy", steps=2, learning_rate=0.05)
     samples = recording(1.0)
-    inputs = processor(samples, sampling_rate=SAMPLING_RATE, return_tensors="pt")
-    vocabulary = vocabulary_of(processor)
+    inputs = tiny.processor(samples, sampling_rate=SAMPLING_RATE, return_tensors="pt")
+    vocabulary = tiny.vocabulary
 
     def spell(logits: torch.Tensor) -> str:
         path = torch.unique_consecutive(logits[0].argmax(-1)).tolist()
         text = "".join(vocabulary[index] for index in path if vocabulary[index] not in ("<pad>", "<unk>"))
         return " ".join(text.replace("|", " ").split())
 
-    plain = tiny_model(inputs.input_values, inputs.attention_mask).logits
-    with adapted(tiny_model, inputs.input_values, inputs.attention_mask, options) as adaptation:
-        expected = spell(adaptation.logits)
-    (transcript,) = Transcriber(tiny_model, processor, ttt_options=options).transcribe_samples([samples])
+    plain = tiny.model(inputs.input_values, inputs.attention_mask).logits
+    adaptation = adapt(tiny, dict(inputs), options)
+    expected = spell(adaptation.logits)
+    (transcript,) = Transcriber(tiny, ttt_options=options).transcribe_samples([samples])
     assert transcript.text == expected != spell(plain)
     assert transcript.ttt_losses == pytest.approx(adaptation.losses[:, 0].tolist())
-    (transcript,) = Transcriber(tiny_model, processor).transcribe_samples([samples])
+    (transcript,) = Transcriber(tiny).transcribe_samples([samples])
     assert transcript.text == spell(plain)
     assert transcript.ttt_losses == []
 
 
-def test_a_long_recording_is_recognised_in_pieces_at_its_own_times(tiny_model: HybridASRForCTC, processor) -> None:
+def test_a_long_recording_is_recognised_in_pieces_at_its_own_times(tiny: HybridAcousticModel) -> None:
     samples = recording(5.2)
     pauses = [1.7, 3.5]
     for pause in pauses:
         samples[round((pause - 0.15) * SAMPLING_RATE) : round((pause + 0.15) * SAMPLING_RATE)] *= 1e-3
-    transcriber = Transcriber(tiny_model, processor, decoder=LengthDecoder(), chunk_seconds=2.0, batch_size=2)
+    transcriber = Transcriber(tiny, decoder=LengthDecoder(), chunk_seconds=2.0, batch_size=2)
     (transcript,) = transcriber.transcribe_samples([samples])
     assert [word.start_seconds for word in transcript.words] == pytest.approx([0, *pauses], abs=0.2)
     assert [word.end_seconds for word in transcript.words] == pytest.approx([*pauses, 5.2], abs=0.2)
@@ -96,10 +117,10 @@ def test_a_long_recording_is_recognised_in_pieces_at_its_own_times(tiny_model: H
     assert transcript.score == -sum(int(word.word[1:]) for word in transcript.words)
 
 
-def test_a_long_file_gives_what_its_samples_give(tiny_model: HybridASRForCTC, processor, tmp_path: Path) -> None:
+def test_a_long_file_gives_what_its_samples_give(tiny: HybridAcousticModel, tmp_path: Path) -> None:
     samples = recording(3.7)
     soundfile.write(tmp_path / "long.wav", samples, SAMPLING_RATE, subtype="FLOAT")
-    transcriber = Transcriber(tiny_model, processor, chunk_seconds=1.5, batch_size=2, ttt_options=TTTOptions(steps=2))
+    transcriber = Transcriber(tiny, chunk_seconds=1.5, batch_size=2, ttt_options=AdaptationOptions(steps=2))
     (result,) = transcriber.transcribe_files([tmp_path / "long.wav"])
     assert result.transcript is not None
     assert_same([result.transcript], transcriber.transcribe_samples([samples]))
@@ -109,7 +130,7 @@ def test_a_long_file_gives_what_its_samples_give(tiny_model: HybridASRForCTC, pr
 
 @pytest.mark.parametrize("batch_size", [1, 2, 10])
 def test_a_bad_file_stops_no_other_and_the_order_stays(
-    tiny_model: HybridASRForCTC, processor, recordings_dir: Path, tmp_path: Path, batch_size: int
+    tiny: HybridAcousticModel, recordings_dir: Path, tmp_path: Path, batch_size: int
 ) -> None:
     damaged_late = recording(4.0)
     damaged_late[-5] = np.nan
@@ -122,20 +143,20 @@ def test_a_bad_file_stops_no_other_and_the_order_stays(
         recordings_dir / "missing.wav",
         recordings_dir / "compressed.mp3",
     ]
-    transcriber = Transcriber(tiny_model, processor, chunk_seconds=1.5, batch_size=batch_size)
+    transcriber = Transcriber(tiny, chunk_seconds=1.5, batch_size=batch_size)
     results = list(transcriber.transcribe_files(paths))
     assert [result.path for result in results] == paths
     assert [result.error is None for result in results] == [True, False, False, True, False, True]
     for result in results:
         assert (result.transcript is None) == (result.error is not None)
-    alone = [next(Transcriber(tiny_model, processor, chunk_seconds=1.5).transcribe_files([path])) for path in paths]
+    alone = [next(Transcriber(tiny, chunk_seconds=1.5).transcribe_files([path])) for path in paths]
     assert_same(
         [result.transcript for result in results if result.transcript],
         [result.transcript for result in alone if result.transcript],
     )
 
 
-def test_results_come_as_soon_as_they_are_there(tiny_model: HybridASRForCTC, processor, recordings_dir: Path) -> None:
+def test_results_come_as_soon_as_they_are_there(tiny: HybridAcousticModel, recordings_dir: Path) -> None:
     asked = []
 
     def paths():
@@ -143,7 +164,7 @@ def test_results_come_as_soon_as_they_are_there(tiny_model: HybridASRForCTC, pro
             asked.append(name)
             yield recordings_dir / name
 
-    results = Transcriber(tiny_model, processor).transcribe_files(paths())
+    results = Transcriber(tiny).transcribe_files(paths())
     assert next(results).path.name == "mono.wav"
     assert asked == ["mono.wav"]
 
@@ -153,85 +174,117 @@ def test_results_come_as_soon_as_they_are_there(tiny_model: HybridASRForCTC, pro
     [np.zeros(0), np.zeros(16000), np.full(16000, 0.3), np.ones(1), recording(0.01), 1e-6 * recording(1.0)],
     ids=["empty", "zeros", "constant", "one_sample", "10_ms", "below_16_bit"],
 )
-@pytest.mark.parametrize("ttt_options", [None, TTTOptions()])
+@pytest.mark.parametrize("ttt_options", [None, AdaptationOptions()])
 def test_nothing_to_hear_is_an_empty_transcript(
-    tiny_model: HybridASRForCTC, processor, samples: np.ndarray, ttt_options: TTTOptions | None
+    tiny: HybridAcousticModel, samples: np.ndarray, ttt_options: AdaptationOptions | None
 ) -> None:
-    transcriber = Transcriber(tiny_model, processor, ttt_options=ttt_options)
+    transcriber = Transcriber(tiny, ttt_options=ttt_options)
     (transcript,) = transcriber.transcribe_samples([samples.astype(np.float32)])
     assert transcript == Transcript("", [], len(samples) / SAMPLING_RATE)
 
 
-def test_samples_that_are_not_finite_are_refused(tiny_model: HybridASRForCTC, processor) -> None:
+def test_samples_that_are_not_finite_are_refused(tiny: HybridAcousticModel) -> None:
     broken = recording(0.5)
     broken[3] = np.inf
     with pytest.raises(UserError, match="recording 1: samples are NaN or infinite"):
-        Transcriber(tiny_model, processor).transcribe_samples([recording(0.5), broken])
+        Transcriber(tiny).transcribe_samples([recording(0.5), broken])
 
 
-def test_time_is_booked_where_it_was_spent(tiny_model: HybridASRForCTC, processor) -> None:
-    plain = Transcriber(tiny_model, processor)
+def test_time_is_booked_where_it_was_spent(tiny: HybridAcousticModel) -> None:
+    plain = Transcriber(tiny)
     plain.transcribe_samples([recording(0.5), recording(0.25)])
     assert plain.audio_seconds == 0.75
     assert set(plain.stage_seconds) == set(STAGES)
     assert plain.stage_seconds["recognition"] > 0
     assert plain.stage_seconds["decoding"] > 0
     assert plain.stage_seconds["adaptation"] == 0
-    adapting = Transcriber(tiny_model, processor, ttt_options=TTTOptions(steps=1))
+    adapting = Transcriber(tiny, ttt_options=AdaptationOptions(steps=1))
     adapting.transcribe_samples([recording(0.5)])
     assert adapting.stage_seconds["adaptation"] > 0
 
 
-def test_too_little_memory_is_one_line(tiny_model: HybridASRForCTC, processor, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_too_little_memory_is_one_line(tiny: HybridAcousticModel, monkeypatch: pytest.MonkeyPatch) -> None:
     def run_out(*_: object, **__: object) -> None:
         raise torch.OutOfMemoryError
 
-    monkeypatch.setattr(tiny_model, "run_stack", run_out)
+    monkeypatch.setattr(tiny.model, "run_stack", run_out)
     with pytest.raises(UserError, match="out of memory on cpu with batch size 1 .* lower --batch_size"):
-        Transcriber(tiny_model, processor).transcribe_samples([recording(0.5)])
+        Transcriber(tiny).transcribe_samples([recording(0.5)])
 
 
 @pytest.mark.parametrize("wrong", [{"batch_size": 0}, {"chunk_seconds": 0.2}, {"chunk_seconds": float("nan")}])
-def test_wrong_sizes_are_refused(tiny_model: HybridASRForCTC, processor, wrong: dict) -> None:
+def test_wrong_sizes_are_refused(tiny: HybridAcousticModel, wrong: dict) -> None:
     with pytest.raises(UserError, match=r"\d|nan"):
-        Transcriber(tiny_model, processor, **wrong)
+        Transcriber(tiny, **wrong)
 
 
-def test_a_single_recording_goes_without_a_mask(
-    tiny_model: HybridASRForCTC, processor, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    masks = []
-    encode = tiny_model.encode
+def test_a_single_recording_goes_without_a_mask(tiny: HybridAcousticModel, monkeypatch: pytest.MonkeyPatch) -> None:
+    heard = []
+    project = tiny.model.project
 
-    def spy(input_values: torch.Tensor, attention_mask: torch.Tensor | None, *rest: object):
-        masks.append(attention_mask)
-        return encode(input_values, attention_mask, *rest)
+    def spy(frames: torch.Tensor, lengths: torch.Tensor | None) -> tuple[torch.Tensor, torch.Tensor]:
+        heard.append(None if lengths is None else lengths.tolist())
+        return project(frames, lengths)
 
-    monkeypatch.setattr(tiny_model, "encode", spy)
-    for options in (None, TTTOptions(parameters="both")):
-        transcriber = Transcriber(tiny_model, processor, ttt_options=options)
-        masks.clear()
+    monkeypatch.setattr(tiny.model, "project", spy)
+    for options in (None, AdaptationOptions(parameters="fast_weights"), AdaptationOptions(parameters="both")):
+        transcriber = Transcriber(tiny, ttt_options=options)
+        heard.clear()
         (alone,) = transcriber.recognize([recording(0.8)])
-        assert masks and all(mask is None for mask in masks)
-        masks.clear()
+        assert heard and all(lengths is None for lengths in heard)
+        heard.clear()
         together = transcriber.recognize([recording(0.8), recording(1.1, seed=1)])
-        assert masks and all(mask.sum(dim=1).tolist() == [12800, 17600] for mask in masks)
+        assert heard and all(lengths == [12800, 17600] for lengths in heard)
         assert_same(together[:1], [alone])
         assert len(alone.text) > 5
 
 
+FOREIGN = [
+    None,
+    AdaptationOptions(loss_type="entropy_mcc", parameters="norms", front_end_step=0.05, unadapted_share=0.5),
+    replace(PEERS["suta"], steps=2, learning_rate=1e-2),
+]
+
+
+@pytest.mark.parametrize("options", FOREIGN, ids=["plain", "norms", "suta"])
+def test_a_model_that_takes_one_by_one_is_given_one_by_one(
+    foreign: HuggingFaceAcousticModel, options: AdaptationOptions | Peer | None
+) -> None:
+    recordings = [recording(seconds, seed) for seed, seconds in enumerate([0.5, 1.4, 0.01, 0.9])]
+    recordings.append(np.zeros(8000, dtype=np.float32))
+    alone = [Transcriber(foreign, ttt_options=options).transcribe_samples([samples])[0] for samples in recordings]
+    transcriber = Transcriber(foreign, ttt_options=options, batch_size=5)
+    together = transcriber.transcribe_samples(recordings)
+    assert together == alone
+    assert [bool(transcript.text) for transcript in together] == [True, True, False, True, False]
+    assert [transcript.is_adapted for transcript in together] == [bool(options and t.text) for t in together]
+    assert transcriber.audio_seconds == pytest.approx(0.5 + 1.4 + 0.01 + 0.9 + 0.5)
+
+
+def test_a_peer_takes_our_model_one_by_one_too(tiny: HybridAcousticModel) -> None:
+    recordings = [recording(0.5), recording(0.8, seed=1)]
+    peer = replace(PEERS["tent"], steps=2, learning_rate=0.05)
+    together = Transcriber(tiny, ttt_options=peer, batch_size=2).transcribe_samples(recordings)
+    plain = Transcriber(tiny).transcribe_samples(recordings)
+    for samples, transcript, before in zip(recordings, together, plain, strict=True):
+        adaptation = adapt_with_peer(tiny, tiny.prepare([samples]), peer)
+        (decoded,) = [GreedyDecoder(tiny.vocabulary).decode(torch.log_softmax(row, -1)) for row in adaptation.logits]
+        assert transcript.text == decoded.text != before.text
+        assert transcript.ttt_losses == pytest.approx(adaptation.losses[:, 0].tolist())
+
+
 EPISODIC = [
     {"loss_type": "entropy", "parameters": "both"},
-    {"loss_type": "consistency", "steps": 2},
+    {"loss_type": "entropy", "steps": 2, "unadapted_share": 0.5},
     {"loss_type": "entropy_mcc", "skip_entropy": 1.75},
-    {"loss_type": "masked_prediction", "accept": True},
+    {"loss_type": "masked_prediction", "max_seconds": 0.6},
 ]
 
 
 @pytest.mark.parametrize("options", EPISODIC, ids=str)
-def test_order_and_neighbours_change_no_transcript(decisive_model: HybridASRForCTC, processor, options: dict) -> None:
+def test_order_and_neighbours_change_no_transcript(decisive: HybridAcousticModel, options: dict) -> None:
     recordings = [recording(seconds, seed) for seed, seconds in enumerate([0.5, 1.1, 0.9, 0.5])]
-    transcriber = Transcriber(decisive_model, processor, ttt_options=TTTOptions(**options), batch_size=2)
+    transcriber = Transcriber(decisive, ttt_options=AdaptationOptions(**options), batch_size=2)
     expected = transcriber.transcribe_samples(recordings)
     assert len({transcript.text for transcript in expected}) == 4
     assert any(transcript.is_adapted for transcript in expected)
@@ -240,17 +293,16 @@ def test_order_and_neighbours_change_no_transcript(decisive_model: HybridASRForC
     assert_same(transcriber.recognize(recordings), expected)
 
 
-STREAM = TTTOptions(mode="continual", loss_type="entropy", parameters="both", learning_rate=0.05)
+STREAM = AdaptationOptions(mode="continual", loss_type="entropy", parameters="both", learning_rate=0.05)
 
 
 def log_probs_of_stream(
-    model: HybridASRForCTC, processor, recordings: list[np.ndarray], options: TTTOptions = STREAM
+    model: AcousticModel, recordings: list[np.ndarray], options: AdaptationOptions = STREAM
 ) -> list[torch.Tensor]:
     """What the recordings should be recognised as: each adapted to from the weights of the one before it."""
     start, log_probs = None, []
     for samples in recordings:
-        inputs = processor(samples, sampling_rate=SAMPLING_RATE, return_tensors="pt")
-        adaptation = adapt(model, inputs.input_values, None, options, start)
+        adaptation = adapt(model, model.prepare([samples]), options, start)
         assert adaptation.is_adapted.all()
         start = adaptation.weights
         log_probs.append(torch.log_softmax(adaptation.logits[0], dim=-1))
@@ -269,108 +321,114 @@ def stream() -> list[np.ndarray]:
 
 
 def test_a_stream_goes_on_from_what_was_adapted_before_it(
-    decisive_model: HybridASRForCTC, processor, stream: list[np.ndarray]
+    decisive: HybridAcousticModel, stream: list[np.ndarray]
 ) -> None:
-    expected = log_probs_of_stream(decisive_model, processor, stream)
-    (fresh,) = log_probs_of_stream(decisive_model, processor, stream[1:2])
+    expected = log_probs_of_stream(decisive, stream)
+    (fresh,) = log_probs_of_stream(decisive, stream[1:2])
     assert (expected[1] - fresh).abs().max() > 0.1
-    parameters = {name: parameter.clone() for name, parameter in decisive_model.named_parameters()}
+    parameters = {name: parameter.clone() for name, parameter in decisive.model.named_parameters()}
 
     at_once, one_by_one = KeepingDecoder(), KeepingDecoder()
-    transcripts = Transcriber(decisive_model, processor, decoder=at_once, ttt_options=STREAM).transcribe_samples(stream)
+    transcripts = Transcriber(decisive, decoder=at_once, ttt_options=STREAM).transcribe_samples(stream)
     assert_heard(at_once, expected)
     assert [transcript.duration_seconds for transcript in transcripts] == [0.4, 0.7, 0.5]
     assert [transcript.text for transcript in transcripts] == [f"N{len(row)}" for row in expected]
-    transcriber = Transcriber(decisive_model, processor, decoder=one_by_one, ttt_options=STREAM)
+    transcriber = Transcriber(decisive, decoder=one_by_one, ttt_options=STREAM)
     for samples in stream:
         transcriber.recognize([samples])
     assert_heard(one_by_one, expected)
-    assert all(torch.equal(parameter, parameters[name]) for name, parameter in decisive_model.named_parameters())
+    assert all(torch.equal(parameter, parameters[name]) for name, parameter in decisive.model.named_parameters())
 
 
 def test_a_stream_of_files_goes_on_past_a_bad_one_and_past_silence(
-    decisive_model: HybridASRForCTC, processor, stream: list[np.ndarray], recordings_dir: Path, tmp_path: Path
+    decisive: HybridAcousticModel, stream: list[np.ndarray], recordings_dir: Path, tmp_path: Path
 ) -> None:
     names = ["second.wav", "first.wav"]
     for name, samples in zip(names, stream, strict=False):
         soundfile.write(tmp_path / name, samples, SAMPLING_RATE, subtype="FLOAT")
     paths = [tmp_path / names[0], recordings_dir / "corrupt.wav", recordings_dir / "silence.wav", tmp_path / names[1]]
     decoder = KeepingDecoder()
-    results = list(Transcriber(decisive_model, processor, decoder=decoder, ttt_options=STREAM).transcribe_files(paths))
+    results = list(Transcriber(decisive, decoder=decoder, ttt_options=STREAM).transcribe_files(paths))
     assert [result.path for result in results] == paths
     assert [result.error is None for result in results] == [True, False, True, True]
-    assert_heard(decoder, log_probs_of_stream(decisive_model, processor, stream[:2]))
+    assert_heard(decoder, log_probs_of_stream(decisive, stream[:2]))
 
 
-def test_a_stream_can_begin_anew(decisive_model: HybridASRForCTC, processor, stream: list[np.ndarray]) -> None:
+def test_a_stream_of_any_model_goes_on(foreign: HuggingFaceAcousticModel, stream: list[np.ndarray]) -> None:
+    options = replace(STREAM, parameters="norms", front_end_step=0.05)
     decoder = KeepingDecoder()
-    transcriber = Transcriber(decisive_model, processor, decoder=decoder, ttt_options=STREAM)
+    Transcriber(foreign, decoder=decoder, ttt_options=options).transcribe_samples(stream)
+    expected = log_probs_of_stream(foreign, stream, options)
+    assert_heard(decoder, expected)
+    (fresh,) = log_probs_of_stream(foreign, stream[1:2], options)
+    assert (expected[1] - fresh).abs().max() > 0.1
+
+
+def test_a_stream_can_begin_anew(decisive: HybridAcousticModel, stream: list[np.ndarray]) -> None:
+    decoder = KeepingDecoder()
+    transcriber = Transcriber(decisive, decoder=decoder, ttt_options=STREAM)
     transcriber.transcribe_samples(stream[:2])
     transcriber.reset_stream()
     transcriber.transcribe_samples(stream[1:])
-    expected = log_probs_of_stream(decisive_model, processor, stream[:2])
-    assert_heard(decoder, expected + log_probs_of_stream(decisive_model, processor, stream[1:]))
+    expected = log_probs_of_stream(decisive, stream[:2])
+    assert_heard(decoder, expected + log_probs_of_stream(decisive, stream[1:]))
 
 
 @pytest.mark.parametrize("reset_every", [1, 2, 3])
 def test_a_stream_begins_anew_after_so_many(
-    decisive_model: HybridASRForCTC, processor, stream: list[np.ndarray], reset_every: int
+    decisive: HybridAcousticModel, stream: list[np.ndarray], reset_every: int
 ) -> None:
     decoder = KeepingDecoder()
     options = replace(STREAM, reset_every=reset_every)
     recordings = [*stream, *stream[:2]]
-    Transcriber(decisive_model, processor, decoder=decoder, ttt_options=options).transcribe_samples(recordings)
+    Transcriber(decisive, decoder=decoder, ttt_options=options).transcribe_samples(recordings)
     expected = []
     for first in range(0, len(recordings), reset_every):
-        expected += log_probs_of_stream(decisive_model, processor, recordings[first : first + reset_every])
+        expected += log_probs_of_stream(decisive, recordings[first : first + reset_every])
     assert_heard(decoder, expected)
 
 
-def test_what_a_gate_stops_hands_on_the_weights_it_got(
-    decisive_model: HybridASRForCTC, processor, stream: list[np.ndarray]
-) -> None:
-    transcriber = Transcriber(decisive_model, processor, decoder=KeepingDecoder(), ttt_options=STREAM)
+def test_what_a_gate_stops_hands_on_the_weights_it_got(decisive: HybridAcousticModel, stream: list[np.ndarray]) -> None:
+    transcriber = Transcriber(decisive, decoder=KeepingDecoder(), ttt_options=STREAM)
     transcriber.transcribe_samples(stream[:1])
     transcriber.ttt_options = replace(STREAM, skip_entropy=100.0)
     (skipped,) = transcriber.transcribe_samples(stream[2:])
     assert not skipped.is_adapted
     transcriber.ttt_options = STREAM
     transcriber.transcribe_samples(stream[1:2])
-    first, second = log_probs_of_stream(decisive_model, processor, stream[:2])
+    first, second = log_probs_of_stream(decisive, stream[:2])
     assert_heard(transcriber.decoder, [first, transcriber.decoder.log_probs[1], second])
 
 
-def test_a_stream_is_recognised_one_by_one(tiny_model: HybridASRForCTC, processor) -> None:
+def test_a_stream_is_recognised_one_by_one(tiny: HybridAcousticModel) -> None:
     with pytest.raises(UserError, match="batch size 2: a stream is recognised one by one; give 1, or mode 'episodic'"):
-        Transcriber(tiny_model, processor, ttt_options=STREAM, batch_size=2)
-    assert (
-        Transcriber(tiny_model, processor, ttt_options=replace(STREAM, mode="episodic"), batch_size=2).batch_size == 2
-    )
+        Transcriber(tiny, ttt_options=STREAM, batch_size=2)
+    assert Transcriber(tiny, ttt_options=replace(STREAM, mode="episodic"), batch_size=2).batch_size == 2
 
 
-def test_a_bare_path_is_one_file(tiny_model: HybridASRForCTC, processor, recordings_dir: Path) -> None:
-    transcriber = Transcriber(tiny_model, processor)
+def test_a_bare_path_is_one_file(tiny: HybridAcousticModel, recordings_dir: Path) -> None:
+    transcriber = Transcriber(tiny)
     path = recordings_dir / "mono.wav"
     (expected,) = transcriber.transcribe_files([path])
     assert expected.transcript is not None
     assert list(transcriber.transcribe_files(path)) == list(transcriber.transcribe_files(str(path))) == [expected]
 
 
-def test_integers_and_tensors_and_stereo_sound_like_floats(tiny_model: HybridASRForCTC, processor) -> None:
+def test_integers_and_tensors_and_stereo_sound_like_floats(tiny: HybridAcousticModel) -> None:
     samples = (recording(1.0) * 32767).astype(np.int16)
     floats = samples.astype(np.float32) / 32768
-    transcriber = Transcriber(tiny_model, processor)
+    transcriber = Transcriber(tiny)
     (expected,) = transcriber.transcribe_samples([floats])
     for same in (samples, torch.tensor(floats), np.stack([floats, floats], axis=1), floats.tolist()):
         assert transcriber.transcribe_samples([same]) == [expected]
 
 
 def test_a_damaged_file_has_a_partial_transcript_and_its_warning(
-    tiny_model: HybridASRForCTC, processor, recordings_dir: Path, tmp_path: Path
+    tiny: HybridAcousticModel, recordings_dir: Path, tmp_path: Path
 ) -> None:
     content = (recordings_dir / "mono.wav").read_bytes()
     (tmp_path / "cut.wav").write_bytes(content[: len(content) // 2])
-    transcriber = Transcriber(tiny_model, processor)
+    transcriber = Transcriber(tiny)
     (result,) = transcriber.transcribe_files(tmp_path / "cut.wav")
     assert result.is_partial
     assert result.transcript is not None
@@ -390,22 +448,20 @@ def test_a_damaged_file_has_a_partial_transcript_and_its_warning(
     ],
 )
 def test_running_out_of_memory_is_one_line(
-    tiny_model: HybridASRForCTC, processor, monkeypatch: pytest.MonkeyPatch, error: Exception
+    tiny: HybridAcousticModel, monkeypatch: pytest.MonkeyPatch, error: Exception
 ) -> None:
     def encode(*_: object) -> None:
         raise error
 
-    monkeypatch.setattr(tiny_model, "encode", encode)
+    monkeypatch.setattr(tiny.model, "encode", encode)
     with pytest.raises(UserError, match="out of memory on cpu with batch size 1 .*; lower --batch_size"):
-        Transcriber(tiny_model, processor).transcribe_samples([recording(1.0)])
+        Transcriber(tiny).transcribe_samples([recording(1.0)])
 
 
-def test_another_runtime_error_is_not_taken_for_it(
-    tiny_model: HybridASRForCTC, processor, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_another_runtime_error_is_not_taken_for_it(tiny: HybridAcousticModel, monkeypatch: pytest.MonkeyPatch) -> None:
     def encode(*_: object) -> None:
         raise RuntimeError("sizes do not match")
 
-    monkeypatch.setattr(tiny_model, "encode", encode)
+    monkeypatch.setattr(tiny.model, "encode", encode)
     with pytest.raises(RuntimeError, match="sizes do not match"):
-        Transcriber(tiny_model, processor).transcribe_samples([recording(1.0)])
+        Transcriber(tiny).transcribe_samples([recording(1.0)])

@@ -1,10 +1,10 @@
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from lact_asr_model.inference.ttt_options import TTTOptions
 
-from lact_asr_model.checkpoint_io import load_checkpoint
+from lact_asr_model.acoustic_models.loading import load
 from lact_asr_model.commands.adapt import main
 from lact_asr_model.recognition.transcriber import Transcriber
 
@@ -14,10 +14,10 @@ def test_it_prints_before_and_after(checkpoint_dir: Path, recordings_dir: Path, 
     flags = ["--ttt_loss_type", "entropy_mcc", "--ttt_steps", "2", "--ttt_learning_rate", "0.2"]
     main(["--checkpoint", str(checkpoint_dir), "--audio_file", audio, *flags])
     lines = dict(line.split(maxsplit=1) for line in capsys.readouterr().out.splitlines())
-    model, processor = load_checkpoint(checkpoint_dir)
-    options = TTTOptions.from_config(model.config, loss_type="entropy_mcc", steps=2, learning_rate=0.2)
-    (before,) = Transcriber(model, processor).transcribe_files([audio])
-    (after,) = Transcriber(model, processor, ttt_options=options).transcribe_files([audio])
+    model = load(checkpoint_dir)
+    options = replace(model.default_options, loss_type="entropy_mcc", steps=2, learning_rate=0.2)
+    (before,) = Transcriber(model).transcribe_files([audio])
+    (after,) = Transcriber(model, ttt_options=options).transcribe_files([audio])
     assert lines["before"] == before.transcript.text != after.transcript.text == lines["after"]
     losses = [float(loss) for loss in re.findall(r"step \d (\S+?)(?:,|$)", lines["loss"])]
     assert losses == pytest.approx(after.transcript.ttt_losses, abs=1e-4)

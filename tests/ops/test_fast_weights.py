@@ -277,26 +277,6 @@ def test_renormalize_gives_each_column_the_norm_of_the_reference() -> None:
     assert largest_difference(renormalized, FastWeights(*[expected] * 3)) < 1e-12
 
 
-@pytest.mark.parametrize("schedule", ["muon", "polar_express"])
-def test_muon_step_descends_and_keeps_norms(schedule: str) -> None:
-    """W <- renorm(W - step_size NewtonSchulz(g)), the step of adaptation."""
-    inputs = Inputs(length=60)
-    gradients = FastWeights(*(torch.randn_like(weight) * 1e-3 for weight in inputs.weights))
-    step_size = 0.05
-    stepped = fast.muon_step(inputs.weights, gradients, step_size, schedule)
-    for new, old, gradient in zip(stepped, inputs.weights, gradients, strict=True):
-        expected = old - step_size * newton_schulz(gradient, schedule)
-        expected = expected / expected.norm(dim=-2, keepdim=True) * old.norm(dim=-2, keepdim=True)
-        assert (new - expected).abs().max() < 1e-9
-        assert ((new - old) * gradient).sum() < 0
-
-
-def test_muon_step_on_a_zero_gradient_is_the_identity() -> None:
-    weights = Inputs(length=1).weights
-    stepped = fast.muon_step(weights, FastWeights(*map(torch.zeros_like, weights)), 0.1, "muon")
-    assert largest_difference(stepped, weights) < 1e-14
-
-
 @pytest.mark.parametrize("chunk_size", [1, 10, 40])
 def test_apply_is_the_swiglu_network(chunk_size: int) -> None:
     inputs = Inputs(length=40)

@@ -4,8 +4,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from lact_asr_model.inference.ttt_losses import (
-    consistency_loss,
+from lact_asr_model.adaptation.losses import (
     entropy_loss,
     entropy_mcc_loss,
     mean_entropy,
@@ -125,89 +124,6 @@ def test_very_sure_logits_of_low_precision_stay_finite(loss) -> None:
     assert values.dtype == torch.float32
     assert values.isfinite().all()
     assert gradient.isfinite().all()
-
-
-@pytest.fixture
-def other_logits() -> Tensor:
-    torch.manual_seed(1)
-    return (3 * torch.randn(len(LENGTHS), max(LENGTHS), 6, dtype=torch.float64)).requires_grad_()
-
-
-def naive_divergence(target: Tensor, frames: Tensor) -> Tensor:
-    """Sum over the frames of KL(target || frames), symbol by symbol; the target is a constant."""
-    total = torch.zeros((), dtype=frames.dtype)
-    for wanted, given in zip(target.detach(), frames, strict=True):
-        p, q = torch.softmax(wanted, 0), torch.softmax(given, 0)
-        for i in range(len(p)):
-            total = total + p[i] * torch.log(p[i] / q[i])
-    return total
-
-
-def naive_consistency_loss(frames: Tensor, other_frames: Tensor) -> Tensor:
-    """CR-CTC's loss of one utterance, divided by its frames; the temperature has no part in it."""
-    both_ways = naive_divergence(other_frames, frames) + naive_divergence(frames, other_frames)
-    return both_ways / 2 / len(frames)
-
-
-def test_consistency_and_its_gradients_equal_the_formula(
-    logits: Tensor, other_logits: Tensor, frame_mask: Tensor
-) -> None:
-    values = consistency_loss(logits, other_logits, frame_mask)
-    rows = zip(logits, other_logits, LENGTHS, strict=True)
-    expected = torch.stack([naive_consistency_loss(row[:length], other[:length]) for row, other, length in rows])
-    torch.testing.assert_close(values, expected, rtol=0, atol=1e-12)
-    gradients = torch.autograd.grad(values.sum(), [logits, other_logits])
-    expected_gradients = torch.autograd.grad(expected.sum(), [logits, other_logits])
-    torch.testing.assert_close(gradients, expected_gradients, rtol=0, atol=1e-12)
-
-
-def test_no_gradient_of_consistency_passes_through_a_target(
-    logits: Tensor, other_logits: Tensor, frame_mask: Tensor
-) -> None:
-    """d KL(p || softmax(z)) / dz = softmax(z) - p where p is a constant, whatever view is asked."""
-    gradients = torch.autograd.grad(consistency_loss(logits, other_logits, frame_mask).sum(), [logits, other_logits])
-    probs, other_probs = logits.detach().softmax(-1), other_logits.detach().softmax(-1)
-    share = frame_mask[..., None] / torch.tensor(LENGTHS).double()[:, None, None] / 2
-    torch.testing.assert_close(gradients[0], (probs - other_probs) * share, rtol=0, atol=1e-12)
-    torch.testing.assert_close(gradients[1], (other_probs - probs) * share, rtol=0, atol=1e-12)
-
-
-def test_consistency_is_symmetric_and_zero_for_equal_views_only(
-    logits: Tensor, other_logits: Tensor, frame_mask: Tensor
-) -> None:
-    values = consistency_loss(logits, other_logits, frame_mask)
-    assert (values > 0.1).all()
-    torch.testing.assert_close(consistency_loss(other_logits, logits, frame_mask), values, rtol=0, atol=1e-12)
-    same = consistency_loss(logits, logits.detach() + 7, frame_mask)  # a constant changes no probability
-    torch.testing.assert_close(same, torch.zeros_like(same), rtol=0, atol=1e-12)
-
-
-def test_padding_has_no_influence_on_consistency_even_when_infinite(
-    logits: Tensor, other_logits: Tensor, frame_mask: Tensor
-) -> None:
-    padded = logits.detach().clone()
-    padded[~frame_mask] = -math.inf
-    padded[..., 0][~frame_mask] = 0
-    padded.requires_grad_()
-    values = consistency_loss(padded, other_logits, frame_mask)
-    torch.testing.assert_close(values, consistency_loss(logits, other_logits, frame_mask), rtol=0, atol=0)
-    for gradient in torch.autograd.grad(values.sum(), [padded, other_logits]):
-        assert gradient.isfinite().all()
-        assert not gradient[~frame_mask].any()
-
-
-def test_consistency_of_no_frames_is_zero_and_of_sure_logits_finite() -> None:
-    logits = torch.randn(2, 4, 6, requires_grad=True)
-    values = consistency_loss(logits, torch.randn(2, 4, 6), torch.zeros(2, 4, dtype=torch.bool))
-    assert values.tolist() == [0, 0]
-    assert not torch.autograd.grad(values.sum(), logits)[0].any()
-    sure = torch.zeros(1, 3, 6, dtype=torch.bfloat16)
-    sure[..., 3] = 1e4
-    opposite = sure.flip(-1).requires_grad_()
-    value = consistency_loss(sure, opposite, torch.ones(1, 3, dtype=torch.bool))
-    assert value.isfinite().all()
-    assert value.item() > 1000
-    assert torch.autograd.grad(value.sum(), opposite)[0].isfinite().all()
 
 
 def test_mean_entropy_is_the_loss_without_its_gradient(logits: Tensor, frame_mask: Tensor) -> None:
