@@ -18,6 +18,7 @@ from transformers import Wav2Vec2Config, Wav2Vec2Model
 
 from lact_asr_model.checkpoint_io import load_best_model, load_checkpoint
 from lact_asr_model.errors import UserError
+from lact_asr_model.modeling_hybrid_asr import HybridASRForCTC
 from lact_asr_model.training import train_hybrid_asr
 from lact_asr_model.training.arguments import TrainingArguments
 from lact_asr_model.training.interruption import StopRequest
@@ -203,6 +204,19 @@ def test_training_goes_through_adaptation_in_its_share_of_the_steps(
         assert bool(state["fast_weight_log_step_scales"].any()) == are_learned
         assert not state["front_end_log_step_scales"].any()  # the configuration adapts the fast weights
     assert not is_identical(whole_state, exact_state)
+
+
+@pytest.mark.parametrize("is_exact", [False, True])
+def test_a_step_of_adaptation_runs_without_dropout_and_restores_a_mixture_of_modes(
+    tiny_model: HybridASRForCTC, is_exact: bool
+) -> None:
+    tiny_model.layers[1].train()
+    before = [module.training for module in tiny_model.modules()]
+    assert any(before) and not all(before)
+    with pytest.raises(KeyboardInterrupt), train_hybrid_asr._adapting(tiny_model, is_exact):
+        assert not any(module.training for module in tiny_model.modules())
+        raise KeyboardInterrupt
+    assert [module.training for module in tiny_model.modules()] == before
 
 
 @pytest.mark.parametrize("enable_ttt", [False, True])
