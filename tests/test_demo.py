@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 import soundfile
-from lact_asr_model.inference import hybrid_asr_inference
 
+from lact_asr_model.commands import transcribe
 from lact_asr_model.commands.demo import RECORDINGS_DIR, WIDTH, main
 from lact_asr_model.text import normalize_text
 
@@ -42,7 +42,7 @@ def test_the_last_line_is_a_command_that_works(
     main(["--checkpoint", str(checkpoint_dir), "--recordings_dir", str(two_recordings_dir)])
     program, command, *arguments = capsys.readouterr().out.splitlines()[-1].split()
     assert (program, command, arguments[-1]) == (".venv/bin/lact-asr", "transcribe", "FILE")
-    hybrid_asr_inference.main([*arguments[:-1], str(next(two_recordings_dir.glob("*.mp3")))])
+    transcribe.main([*arguments[:-1], str(next(two_recordings_dir.glob("*.mp3")))])
     (transcript,) = capsys.readouterr().out.splitlines()
     assert transcript == normalize_text(transcript)
 

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from lact_asr_model import info
 from lact_asr_model.checkpoint_io import save_pretrained_folder
+from lact_asr_model.commands import info
 from lact_asr_model.modeling_hybrid_asr import HybridASRForCTC
 from lact_asr_model.text import build_vocabulary, make_processor
 

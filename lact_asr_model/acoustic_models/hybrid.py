@@ -4,7 +4,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
 from pathlib import Path
-from typing import Any, cast
+from typing import cast
 
 import numpy as np
 import torch
@@ -18,6 +18,7 @@ from lact_asr_model.adaptation.options import options_from_config
 from lact_asr_model.adaptation.protocol import Speech, WeightGroup, Weights
 from lact_asr_model.errors import UserError
 from lact_asr_model.modeling_hybrid_asr import HybridASRForCTC, last_state
+from lact_asr_model.wav2vec2_encoder import Wav2Vec2ConvEncoder
 
 
 class HybridAcousticModel(AcousticModel):
@@ -125,7 +126,7 @@ class _Stretch:
         self, model: HybridASRForCTC, inputs: Mapping[str, Tensor], conv_layers: Sequence[int], blocks: Sequence[int]
     ) -> None:
         self._model = model
-        self._encoder = cast("Any", model.encoder)
+        self._encoder = cast("Wav2Vec2ConvEncoder", model.encoder)
         self._input_values, mask = inputs["input_values"], inputs.get("attention_mask")
         self._lengths = None if mask is None else mask.sum(-1)
         is_too_short = self._input_values.shape[1] < model.config.receptive_field_samples

@@ -12,9 +12,9 @@ from typing import Any
 import numpy as np
 import pytest
 import soundfile
-from lact_asr_model.inference import ttt_command
 
 from lact_asr_model.checkpoint_io import load_checkpoint
+from lact_asr_model.commands import adapt as adapt_command
 from lact_asr_model.commands.transcribe import main
 from lact_asr_model.recognition.transcriber import Transcriber
 
@@ -71,7 +71,7 @@ def test_gsm_in_a_manifest_and_for_adapt(
     assert "error" not in capsys.readouterr().err
     (record,) = map(json.loads, output_path.read_text().splitlines())
     assert record["duration"] == pytest.approx(GSM_SECONDS, abs=0.01)
-    ttt_command.main(["--audio_file", str(FILES / "gsm.wav"), "--checkpoint", str(checkpoint_dir)])
+    adapt_command.main(["--audio_file", str(FILES / "gsm.wav"), "--checkpoint", str(checkpoint_dir)])
     assert "(4.36 s)" in capsys.readouterr().out
 
 

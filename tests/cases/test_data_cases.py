@@ -7,9 +7,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
-from lact_asr_model.inference import hybrid_asr_inference
 
-from lact_asr_model.training import train_hybrid_asr
+from lact_asr_model.commands import train as train_command
+from lact_asr_model.commands import transcribe
 
 TINY_CONFIG = Path(__file__).parents[2] / "configs" / "tiny_asr_config.json"
 Run = Callable[..., tuple[int, str, str]]
@@ -68,7 +68,7 @@ def test_case_10_a_segment_of_a_manifest_is_recognised_and_scored_alone(
     for name in (f"segment.{suffix}", "alone.jsonl"):
         output = data_dir / f"{name}.out"
         options = ("--checkpoint", checkpoint_dir, "--data_dir", data_dir, "--subset", name, "--output", output)
-        assert run(hybrid_asr_inference.main, *options)[0] == 0
+        assert run(transcribe.main, *options)[0] == 0
         records.append(json.loads(output.read_text()))
     of_segment, alone = records
     assert of_segment["duration"] == alone["duration"] == 1.0
@@ -82,7 +82,7 @@ def train(run: Run, data_dir: Path, *arguments: object) -> tuple[int, str, str]:
         **{"pretrained_encoder": "none", "num_workers": 0, "log_every": 1},
     }
     flags = [part for name, value in defaults.items() for part in (f"--{name}", value)]
-    return run(train_hybrid_asr.main, *flags, *arguments)
+    return run(train_command.main, *flags, *arguments)
 
 
 GOOD = {"audio_filepath": "b.mp3", "text": "IT IS LIKE A"}
@@ -131,7 +131,7 @@ def test_case_17_digits_and_symbols_of_references_are_counted_shown_and_spelled_
     )
     output = data_dir / "out.jsonl"
     options = ("--checkpoint", checkpoint_dir, "--data_dir", data_dir, "--subset", "digits.jsonl", "--output", output)
-    code, _, errors = run(hybrid_asr_inference.main, *options)
+    code, _, errors = run(transcribe.main, *options)
     assert code == 0
     (line,) = [line for line in errors.splitlines() if line.startswith("warning: ")]
     assert "digits.jsonl: 4 words in 2 of 2 transcripts lose digits, symbols or letters" in line
@@ -139,7 +139,7 @@ def test_case_17_digits_and_symbols_of_references_are_counted_shown_and_spelled_
 
     pytest.importorskip("inflect", reason="the normalize extra is not installed")
     output.unlink()
-    code, _, errors = run(hybrid_asr_inference.main, *options, "--normalize")
+    code, _, errors = run(transcribe.main, *options, "--normalize")
     assert code == 0
     references = [json.loads(line)["ref"] for line in output.read_text().splitlines()]
     assert references == ["HE WAS BORN IN NINETEEN EIGHTY FOUR PAID FIVE DOLLARS I E FIFTY PERCENT", ""]

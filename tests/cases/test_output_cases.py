@@ -26,7 +26,8 @@ FORMATS = ("jsonl", "text", "ctm", "vtt")
 _SERVER = """
 import json, os, sys
 from lact_asr_model import cli
-from lact_asr_model.inference import hybrid_asr_inference, transcriber
+from lact_asr_model.commands import transcribe
+from lact_asr_model.recognition import transcriber
 from lact_asr_model.data import sources
 from transformers import Wav2Vec2FeatureExtractor, Wav2Vec2CTCTokenizer, Wav2Vec2Processor
 for line in sys.stdin:

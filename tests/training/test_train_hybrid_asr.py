@@ -18,13 +18,15 @@ from accelerate.state import AcceleratorState
 from transformers import Wav2Vec2Config, Wav2Vec2Model
 
 from lact_asr_model.checkpoint_io import load_best_model, load_checkpoint, save_best_model
+from lact_asr_model.commands.train import main
 from lact_asr_model.errors import UserError
-from lact_asr_model.training import train_hybrid_asr
+from lact_asr_model.modeling_hybrid_asr import HybridASRForCTC
+from lact_asr_model.training import trainer as trainer_module
 from lact_asr_model.training.arguments import TrainingArguments
 from lact_asr_model.training.checkpoint import TrainingState
 from lact_asr_model.training.interruption import StopRequest
 from lact_asr_model.training.loading import Batch
-from lact_asr_model.training.trainer import Trainer, main, train
+from lact_asr_model.training.trainer import Trainer, train
 
 Make = Callable[..., TrainingArguments]
 MakeConfig = Callable[..., Path]
@@ -212,6 +214,19 @@ def test_training_goes_through_adaptation_in_its_share_of_the_steps(
     assert not is_identical(whole_state, exact_state)
 
 
+@pytest.mark.parametrize("is_exact", [False, True])
+def test_a_step_of_adaptation_runs_without_dropout_and_restores_a_mixture_of_modes(
+    tiny_model: HybridASRForCTC, is_exact: bool
+) -> None:
+    tiny_model.layers[1].train()
+    before = [module.training for module in tiny_model.modules()]
+    assert any(before) and not all(before)
+    with pytest.raises(KeyboardInterrupt), trainer_module._adapting(tiny_model, is_exact):
+        assert not any(module.training for module in tiny_model.modules())
+        raise KeyboardInterrupt
+    assert [module.training for module in tiny_model.modules()] == before
+
+
 @pytest.mark.parametrize("enable_ttt", [False, True])
 def test_two_processes_are_one_with_the_same_global_batch(
     make_arguments: Make, make_config: MakeConfig, tmp_path: Path, enable_ttt: bool
@@ -308,7 +323,7 @@ def test_a_sigterm_that_takes_the_loading_processes_along_still_saves(
         raise error
 
     with monkeypatch.context() as context:
-        context.setattr(train_hybrid_asr, "read_batches", loses_its_workers)
+        context.setattr(trainer_module, "read_batches", loses_its_workers)
         assert train(arguments) == {"stop_reason": "SIGTERM", "step": 1}
     train(make_arguments(output_dir=tmp_path / "stopped", resume=True))
     assert_same_state(make_arguments(output_dir=tmp_path / "unbroken"), arguments)
@@ -410,7 +425,7 @@ def test_the_state_is_saved_before_validation_and_an_interrupted_one_is_made_up_
     train(unbroken)
     broken = make_arguments(output_dir=tmp_path / "broken", resume=True, **options)
     with monkeypatch.context() as context:
-        context.setattr(train_hybrid_asr, "validate", lambda *args, **options: 1 / 0)
+        context.setattr(trainer_module, "validate", lambda *args, **options: 1 / 0)
         with pytest.raises(ZeroDivisionError):
             train(broken)
     assert state_of(broken)["progress"]["step"] == 2
