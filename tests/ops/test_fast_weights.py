@@ -7,8 +7,9 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from lact_asr_model.ops.fast_weights.closed_form import FastWeights, naive
-from lact_asr_model.ops.fast_weights.closed_form import closed_form as fast
+from lact_asr_model.ops.fast_weights import closed_form as fast
+from lact_asr_model.ops.fast_weights import naive
+from lact_asr_model.ops.fast_weights.closed_form import FastWeights
 from lact_asr_model.ops.newton_schulz import newton_schulz
 
 CHUNK_SIZE = 96
