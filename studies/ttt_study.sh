@@ -43,7 +43,7 @@ for rate in 2e-5 1e-3 2e-3; do
 done
 
 # Which loss?
-for loss in masked_prediction entropy consistency; do
+for loss in masked_prediction entropy; do
     study "loss-$loss" ttt_front_end:1,ttt_fast_weights:1 --ttt_loss_type $loss --ttt_learning_rate 0.05
 done
 
@@ -58,7 +58,6 @@ study both ttt_both:2 --ttt_learning_rate 0.01
 
 # How many steps? With a gate? From the beginning of the recording only? As a stream?
 study steps ttt_front_end:5 --ttt_front_end_step 0.015
-study gate-accept ttt_front_end:2 --ttt_accept
 study gate-skip ttt_front_end:2 --ttt_skip_entropy 2.35
 study beginning ttt_front_end:2 --ttt_max_seconds 5
 study stream continual_front_end:1 --ttt_front_end_step 0.01
