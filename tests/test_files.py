@@ -5,6 +5,8 @@ import resource
 import stat
 import sys
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -30,13 +32,15 @@ def pipe(tmp_path: Path) -> Path:
     return path
 
 
-@pytest.fixture
-def no_room():
-    """Files of this process can have at most 1000 bytes."""
+@contextmanager
+def no_room() -> Iterator[None]:
+    """Inside the `with`, files of this process, such as a log of the tests, can have at most 1000 bytes."""
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (1000, limits[1]))
-    yield
-    resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
 
 
 def read_in_background(path: Path) -> tuple[threading.Thread, list[bytes]]:
@@ -62,10 +66,10 @@ def test_a_file_is_replaced_as_a_whole(tmp_path: Path, monkeypatch: pytest.Monke
     assert list(tmp_path.iterdir()) == [path]
 
 
-def test_a_full_disk_leaves_the_old_file(tmp_path: Path, no_room: None) -> None:
+def test_a_full_disk_leaves_the_old_file(tmp_path: Path) -> None:
     path = tmp_path / "out.txt"
     write_atomically(path, "first\n")
-    with pytest.raises(UserError, match="out.txt: cannot be written .File too large"):
+    with no_room(), pytest.raises(UserError, match="out.txt: cannot be written .File too large"):
         write_atomically(path, "x" * 2000)
     assert path.read_text() == "first\n"
     assert list(tmp_path.iterdir()) == [path]
@@ -121,11 +125,11 @@ def test_an_open_file_is_added_to(tmp_path: Path) -> None:
     assert (tmp_path / "log").read_text() == "before\nafter\n"
 
 
-def test_a_growing_file_ends_with_a_whole_piece_even_on_a_full_disk(tmp_path: Path, no_room: None) -> None:
+def test_a_growing_file_ends_with_a_whole_piece_even_on_a_full_disk(tmp_path: Path) -> None:
     path = tmp_path / "out.txt"
     file = GrowingFile(path)
     file.append("a" * 600)
-    with pytest.raises(UserError, match="out.txt: cannot be written .File too large.; free some space"):
+    with no_room(), pytest.raises(UserError, match="out.txt: cannot be written .File too large.; free some space"):
         file.append("b" * 600)  # 400 bytes of it would fit
     assert path.read_text() == "a" * 600
     file.append("c" * 400)

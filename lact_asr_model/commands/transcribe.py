@@ -163,6 +163,8 @@ def _check_arguments(arguments: argparse.Namespace) -> None:
         raise UserError("nothing to transcribe; give audio files, or --data_dir and --subset")
     if arguments.paths_from_stdin and "-" in arguments.paths:
         raise UserError("- and --paths_from_stdin: stdin cannot be audio and a list of paths; give one of them")
+    if arguments.data_dir and arguments.channels != "mix":
+        raise UserError(f"--channels {arguments.channels}: is for recordings, not for --data_dir; leave it out")
     if arguments.data_dir and arguments.format in _SUBTITLE_FORMATS:
         raise UserError(f"--format {arguments.format}: is for recordings, not for --data_dir; give text or jsonl")
     if arguments.output and arguments.output_dir and not arguments.data_dir:

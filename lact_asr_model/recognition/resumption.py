@@ -3,18 +3,16 @@
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
-from lact_asr_model.recognition.transcript import AudioSource
-
 if TYPE_CHECKING:
     from lact_asr_model.recognition.transcriber import Transcriber
-    from lact_asr_model.recognition.transcript import FileResult
+    from lact_asr_model.recognition.transcript import AudioSource, FileResult
 
 _BATCHES_PER_WINDOW = 8
 
 
 def recognize_pending(
     transcriber: "Transcriber",
-    sources: Sequence[AudioSource],
+    sources: "Sequence[AudioSource]",
     done: Collection[int],
     durations_seconds: Sequence[float] | None = None,
     *,

@@ -2,9 +2,12 @@
 
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from lact_asr_model.data.utterance import Utterance
 from lact_asr_model.errors import UserError
+
+if TYPE_CHECKING:
+    from lact_asr_model.data.utterance import Utterance
 
 
 @dataclass(frozen=True)
@@ -48,7 +51,7 @@ class AudioSource:
     duration_seconds: float | None = None
 
     @classmethod
-    def of(cls, utterance: Utterance) -> "AudioSource":
+    def of(cls, utterance: "Utterance") -> "AudioSource":
         """The whole file of an utterance, or the segment that it is."""
         if utterance.offset_seconds is None:
             return cls(utterance.audio_path)

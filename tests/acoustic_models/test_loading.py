@@ -3,6 +3,7 @@
 import json
 import shutil
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -27,7 +28,12 @@ SAMPLES = 0.1 * np.random.default_rng(0).standard_normal(9000, dtype=np.float32)
 def asked(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, str | None]]:
     """The names that the Hugging Face path is asked for."""
     names: list[tuple[str, str | None]] = []
-    monkeypatch.setattr(hugging_face, "load_hugging_face", lambda name, language: names.append((name, language)))
+
+    def load_hugging_face(name: str, language: str | None) -> SimpleNamespace:
+        names.append((name, language))
+        return SimpleNamespace(folder=None, default_options=None)
+
+    monkeypatch.setattr(hugging_face, "load_hugging_face", load_hugging_face)
     return names
 
 

@@ -154,7 +154,7 @@ def test_boundaries_are_accepted() -> None:
     )
     options = AdaptationOptions(**nothing, steps=0, exit_layer=0, reset_every=0, mask_span_frames=1, seed=0)
     assert options.steps == 0
-    assert AdaptationOptions(steps=2**16 - 1, temperature=1e-9).temperature == 1e-9
+    assert AdaptationOptions(steps=999, temperature=1e-9).temperature == 1e-9
 
 
 @pytest.mark.parametrize(

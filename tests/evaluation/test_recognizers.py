@@ -110,11 +110,6 @@ def test_where_every_frame_says_blank_tent_has_not_adapted(model: AcousticModel)
     assert (transcript.text, transcript.is_adapted) == ("", False)
 
 
-def test_parameters_that_the_model_lacks_are_one_clear_error(model: AcousticModel) -> None:
-    with pytest.raises(UserError, match="'fog'; this model has no fog to move, it has .*attention"):
-        make("ttt_fog", model).transcribe_samples(RECORDINGS[:1])
-
-
 def test_fast_weights_are_ours_alone(foreign: HuggingFaceAcousticModel, ours: HybridAcousticModel) -> None:
     assert texts(make("ttt_fast_weights", ours), RECORDINGS[:1])
     with pytest.raises(UserError, match="this model has no fast_weights to move"):

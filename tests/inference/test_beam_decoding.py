@@ -147,7 +147,7 @@ def test_wrong_flags_are_one_line(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     Path("corrupt.arpa").write_text(arpa_text[:60])
-    Path("greek.txt").write_text("FACE\nΑΒΓ\n")
+    Path("greek.txt").write_text("ΑΒΓ\n")
     assert run("--checkpoint", checkpoint_dir, recordings_dir / "mono.wav", *flags) == 2
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith("error: ")

@@ -182,18 +182,18 @@ def test_a_data_set_is_scored(checkpoint_dir, librispeech_dir, tmp_path, capsys)
     assert (tmp_path / "out.txt").read_text().splitlines() == lines
 
     results = json.loads((tmp_path / "results.json").read_text())
-    assert results["wer"]["reference_length"] == 5
-    assert results["cer"]["reference_length"] == len("A FACEBAD BEDCAFE")
-    errors = sum(results["wer"][kind] for kind in ("substitutions", "deletions", "insertions"))
-    assert results["wer"]["rate"] == pytest.approx(errors / 5)
-    low, high = results["wer"]["interval_95"]
-    assert low <= results["wer"]["rate"] <= high
+    assert results["words"]["reference_length"] == 5
+    assert results["characters"]["reference_length"] == len("A FACEBAD BEDCAFE")
+    errors = sum(results["words"][kind] for kind in ("substitutions", "deletions", "insertions"))
+    assert results["wer"] == pytest.approx(errors / 5)
+    low, high = results["wer_interval"]
+    assert low <= results["wer"] <= high
     assert results["num_adapted"] == results["num_scored"] == 3
     assert results["audio_seconds"] == pytest.approx(sum(record["duration"] for record in records), abs=0.01)
     assert set(results["rtfx"]) == {"total", "recognition", "adaptation", "decoding"}
     assert results["settings"]["ttt"]["seed"] == results["settings"]["seed"] == 3
     assert results["run"]["num_threads"] == torch.get_num_threads()
-    assert f"WER  {100 * results['wer']['rate']:.2f} % [" in summary
+    assert f"WER  {100 * results['wer']:.2f} % [" in summary
     assert "batch size 2" in summary
     assert results["run"]["hardware"] in summary
 
@@ -274,7 +274,7 @@ def test_of_a_cut_file_in_a_data_set_the_first_part_is_scored_with_a_warning(
     assert run(*arguments, "--output_dir", tmp_path) == 1
     assert capsys.readouterr().err == f"warning: {damaged}: damaged or cut after 0.7 s; the rest is missing\n"
     assert json.loads((tmp_path / "results.json").read_text())["num_scored"] == 3
-    assert run(*arguments, "--output_dir", tmp_path, "--strict") == 1
+    assert run(*arguments, "--output_dir", tmp_path, "--strict", "--overwrite") == 1
     assert capsys.readouterr().err.startswith(f"error: {damaged}: damaged or cut after 0.7 s; copy it again")
     assert json.loads((tmp_path / "results.json").read_text())["num_scored"] == 2
 
@@ -428,7 +428,9 @@ def test_wrong_arguments_are_one_line(
 
 def test_a_wrong_option_of_adaptation_is_told_before_the_model_is_loaded(capsys) -> None:
     assert run("a.wav", "--checkpoint", "missing", "--use_ttt", "--ttt_parameters", "everything") == 2
-    assert capsys.readouterr().err.startswith("error: TTT option parameters is 'everything'; it must be one of")
+    assert capsys.readouterr().err.startswith(
+        "error: TTT option parameters is 'everything'; it must be both, or one or more of"
+    )
 
 
 def test_inputs_without_a_name_are_one_line(checkpoint_dir, tmp_path, capsys, monkeypatch) -> None:

@@ -8,6 +8,7 @@ from types import SimpleNamespace
 import pytest
 
 from lact_asr_model.recognition.resumption import recognize_pending, windows
+from lact_asr_model.recognition.transcript import AudioSource
 
 
 class Recorder:
@@ -18,19 +19,19 @@ class Recorder:
         self.calls: list[list[str]] = []
         self.num_taken = 0
 
-    def transcribe_files(self, paths: Iterable[Path]) -> Iterator[SimpleNamespace]:
+    def transcribe_files(self, sources: Iterable[AudioSource], *, strict: bool) -> Iterator[SimpleNamespace]:
         self.calls.append([])
-        for path in paths:
-            self.calls[-1].append(path.name)
-            yield SimpleNamespace(path=path)
+        for source in sources:
+            self.calls[-1].append(source.path.name)
+            yield SimpleNamespace(path=source.path)
 
 
-PATHS = [Path(str(number)) for number in range(40)]
+SOURCES = [AudioSource(Path(str(number))) for number in range(40)]
 
 
 def test_one_at_a_time_does_only_what_is_not_done_and_gives_each_at_once() -> None:
     recorder = Recorder(1)
-    results = recognize_pending(recorder, PATHS, {0, 1, 2, 5})
+    results = recognize_pending(recorder, SOURCES, {0, 1, 2, 5})
     assert next(results)[0] == 3
     assert recorder.calls == [["3"]]
     assert [index for index, _ in results] == [4, *range(6, 40)]
@@ -39,11 +40,11 @@ def test_one_at_a_time_does_only_what_is_not_done_and_gives_each_at_once() -> No
 @pytest.mark.parametrize("num_done", [0, 1, 15, 16, 17, 31, 32, 39, 40])
 def test_batches_are_those_of_a_run_in_one_piece(num_done: int) -> None:
     whole, resumed = Recorder(2), Recorder(2)
-    assert [index for index, _ in recognize_pending(whole, PATHS, ())] == list(range(40))
+    assert [index for index, _ in recognize_pending(whole, SOURCES, ())] == list(range(40))
     assert [len(call) for call in whole.calls] == [16, 16, 8]
-    results = list(recognize_pending(resumed, PATHS, range(num_done)))
+    results = list(recognize_pending(resumed, SOURCES, range(num_done)))
     assert [index for index, _ in results] == list(range(num_done, 40))
-    assert all(result.path == PATHS[index] for index, result in results)
+    assert all(result.path == SOURCES[index].path for index, result in results)
     assert resumed.calls == [call for call in whole.calls if int(call[-1]) >= num_done]
 
 
@@ -54,7 +55,7 @@ def test_a_recording_that_failed_is_tried_alone() -> None:
 def test_the_longest_of_a_window_come_first_and_results_stay_in_order() -> None:
     durations = [random.Random(number).random() for number in range(40)]
     recorder = Recorder(2)
-    assert [index for index, _ in recognize_pending(recorder, PATHS, (), durations)] == list(range(40))
+    assert [index for index, _ in recognize_pending(recorder, SOURCES, (), durations)] == list(range(40))
     for call in recorder.calls:
         assert call == sorted(call, key=lambda name: -durations[int(name)])
     assert recorder.calls[0] != sorted(recorder.calls[0], key=int)

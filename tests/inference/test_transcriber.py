@@ -14,7 +14,7 @@ from lact_asr_model.adaptation.options import AdaptationOptions
 from lact_asr_model.adaptation.peers import PEERS, Peer, adapt_with_peer
 from lact_asr_model.adaptation.procedure import adapt
 from lact_asr_model.decoding.greedy import GreedyDecoder
-from lact_asr_model.decoding.hypothesis import Hypothesis, Word
+from lact_asr_model.decoding.hypothesis import Decoder, Hypothesis, Word
 from lact_asr_model.errors import UserError
 from lact_asr_model.modeling_hybrid_asr import HybridASRForCTC
 from lact_asr_model.recognition.transcriber import STAGES, Transcriber
@@ -38,7 +38,7 @@ def foreign(wav2vec2: Wav2Vec2ForCTC, processor) -> HuggingFaceAcousticModel:
     return HuggingFaceAcousticModel(wav2vec2, processor.feature_extractor, processor.tokenizer)
 
 
-class LengthDecoder:
+class LengthDecoder(Decoder):
     """Says one word per utterance, which covers all of its frames and names their number."""
 
     def decode(self, log_probs: torch.Tensor) -> Hypothesis:
