@@ -54,6 +54,7 @@ NO_RISING_BLOCKS = (None, 3, "3", [0], [16], [-1], [2, 1], [1, 1], [1.0], ["1"],
 FREE = ("wav2vec2_model_name", "bos_token_id", "eos_token_id")
 
 INVALID: list[tuple[str, Any]] = [
+    *(("encoder_type", value) for value in ("hubert", 3, None)),
     *((name, value) for name in POSITIVE_COUNTS for value in (0, -1, 2.5, "3", True, None)),
     *((name, value) for name in POSITIVE_NUMBERS for value in (0, -0.1, "x", True, None, NAN, INFINITY)),
     *((name, value) for name in PROBABILITIES for value in (-0.1, 1, 1.5, "x", True, None, NAN)),

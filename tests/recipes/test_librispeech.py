@@ -111,7 +111,7 @@ def test_dry_run_of_every_stage(data_dir: Path, pretrained_dir: Path, kenlm_dir:
     rows = {(row["method"], row["condition"]) for row in evaluation["results"]}
     assert rows == {("none", "clean"), ("none", "gaussian:0.01"), ("ttt:1", "clean"), ("ttt:1", "gaussian:0.01")}
     with_lm = json.loads((tmp_path / "results" / "test-clean-lm" / "results.json").read_text())
-    assert with_lm["wer"]["reference_length"] == 4
+    assert with_lm["words"]["reference_length"] == 4
 
 
 @pytest.fixture(scope="module")

@@ -17,7 +17,7 @@ from lact_asr_model.training.moonshine import SPEECH_AMPLITUDE, copy_encoder, lo
 SIZES = {
     "hidden_size": 48, "intermediate_size": 56, "num_hidden_layers": 2, "num_attn_heads": 4, "window_size": 256,
     "num_lact_heads": 2, "lact_hidden_size": 16, "partial_rotary_factor": 0.9, "wav2vec2_model_name": None,
-    "feat_extract_norm": "moonshine", "encoder_target_ds_factor": 6, "conv_dim": [48, 96, 48], "conv_bias": True,
+    "encoder_type": "moonshine", "encoder_target_ds_factor": 6, "conv_dim": [48, 96, 48], "conv_bias": True,
     "conv_kernel": [127, 7, 3], "conv_stride": [64, 3, 2],
 }  # fmt: skip
 
@@ -78,8 +78,8 @@ def test_the_model_hears_what_moonshine_hears(moonshine_dir: Path) -> None:
         ({"conv_bias": False}, "conv_bias is True"),
         ({"use_wav2vec2_encoder": False}, "use_wav2vec2_encoder is True"),
         (
-            {"feat_extract_norm": "group", "conv_dim": [48] * 7, "conv_kernel": [3] * 7, "conv_stride": [6, *[2] * 6]},
-            "feat_extract_norm is moonshine",
+            {"encoder_type": "wav2vec2", "conv_dim": [48] * 7, "conv_kernel": [3] * 7, "conv_stride": [6, *[2] * 6]},
+            "encoder_type is moonshine",
         ),
     ],
 )

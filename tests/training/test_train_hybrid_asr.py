@@ -113,7 +113,7 @@ def test_writes_everything_that_is_promised(make_arguments: Make, capsys: pytest
     assert results["stop_reason"] == "max_steps"
     assert results["step"] == 4
     assert results["validation"]["num_utterances"] == 3
-    assert results["test"]["word_counts"]["reference_length"] == 4
+    assert results["test"]["words"]["reference_length"] == 4
     transcripts = [json.loads(line) for line in (folder / "test_results.jsonl").read_text().splitlines()]
     assert [transcript["ref"] for transcript in transcripts] == ["A BEE", "DEAD CAB"]
     assert set(transcripts[0]) == {"id", "ref", "hyp", "duration"}
@@ -245,7 +245,7 @@ def test_two_processes_are_one_with_the_same_global_batch(
     assert shared["num_processes"] == 2
     assert losses(shared) == pytest.approx(losses(alone), rel=1e-4)
     assert shared["validation"]["loss"] == pytest.approx(alone["validation"]["loss"], rel=1e-3)
-    assert shared["validation"]["word_counts"]["reference_length"] == 5
+    assert shared["validation"]["words"]["reference_length"] == 5
 
 
 def test_killed_and_resumed_training_reaches_the_same_weights(make_arguments: Make, tmp_path: Path) -> None:
@@ -257,7 +257,7 @@ def test_killed_and_resumed_training_reaches_the_same_weights(make_arguments: Ma
     train(unbroken)
 
     killed = make_arguments(output_dir=tmp_path / "killed", resume=True, **options)
-    process = start("-m", "lact_asr_model.training.trainer", *command_line(killed))
+    process = start("-m", "lact_asr_model.cli", "train", *command_line(killed))
     wait_for(killed.output_dir / "training_state.pt")
     time.sleep(0.2)
     process.kill()
@@ -299,7 +299,7 @@ def test_ctrl_c_saves_and_stops_with_130_and_training_goes_on(
 
 def test_a_sigterm_to_the_whole_process_group_saves_and_stops_with_143(make_arguments: Make) -> None:
     arguments = make_arguments(max_steps=100_000, eval_every=5, num_workers=1)
-    process = start("-m", "lact_asr_model.training.trainer", *command_line(arguments))
+    process = start("-m", "lact_asr_model.cli", "train", *command_line(arguments))
     wait_for(arguments.output_dir / "training_state.pt")
     os.killpg(process.pid, signal.SIGTERM)  # as torchrun and batch schedulers do
     printed, errors = process.communicate(timeout=120)
@@ -753,7 +753,7 @@ def test_overfits_four_real_utterances(make_arguments: Make, make_config: MakeCo
     results = train(
         make_arguments(config_path=config_path, max_steps=120, warmup_steps=10, eval_every=60, log_every=60, **options)
     )
-    assert results["validation"]["word_counts"]["reference_length"] == sum(
+    assert results["validation"]["words"]["reference_length"] == sum(
         len(recording["text"].split()) for recording in shortest
     )
     assert results["validation"]["wer"] == 0.0

@@ -54,7 +54,7 @@ def test_rates_are_those_of_the_corpus_not_means_over_utterances() -> None:
     result = ValidationResult(0.5, [{"id": "a"}, {"id": "b"}], counts, counts)
     summary = result.summary()
     assert summary["wer"] == pytest.approx(0.1)
-    assert summary["word_counts"] == {"substitutions": 1, "deletions": 0, "insertions": 0, "reference_length": 10}
+    assert summary["words"] == {"substitutions": 1, "deletions": 0, "insertions": 0, "reference_length": 10}
     assert summary["wer_interval"][0] <= 0.1 <= summary["wer_interval"][1]
     assert "WER 10.00 % (1/10)" in result.describe()
 

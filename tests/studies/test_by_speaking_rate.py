@@ -10,7 +10,7 @@ import pytest
 from lact_asr_model.errors import UserError
 from lact_asr_model.evaluation.records import Record, RecordLog
 
-SCRIPT = Path(__file__).parents[2] / "benchmarks" / "by_speaking_rate.py"
+SCRIPT = Path(__file__).parents[2] / "studies" / "by_speaking_rate.py"
 
 
 @pytest.fixture(scope="module")
