@@ -191,7 +191,15 @@ class HybridASRForCTC(PreTrainedModel):
             attention_mask: [batch, samples], 1 at true samples (padding on the right); None = all true.
             labels: [batch, length] token ids, padded with -100.
             weights: of each utterance's own, by name [batch, ...]; None = the learned ones.
+
+        Raises:
+            ValueError: a name among `weights` is that of no conv filter and no fast weight.
         """
+        unknown = set(weights or ()) - {
+            name for layer in self.front_end_weights() + self.fast_weights() for name in layer
+        }
+        if unknown:
+            raise ValueError(f"weights: {min(unknown)} is no conv filter and no fast weight")
         features, frame_mask = self.encode(input_values, attention_mask, weights)
         span_mask = self._sample_training_spans(frame_mask) if self.training else None
         states: dict[int, Tensor] = {}

@@ -8,6 +8,7 @@ from accelerate import Accelerator
 from accelerate.utils import DistributedDataParallelKwargs
 from transformers import Wav2Vec2Processor
 
+from lact_asr_model.adaptation.options import options_from_config
 from lact_asr_model.checkpoint_io import load_checkpoint
 from lact_asr_model.configuration_hybrid_asr import HybridASRConfig
 from lact_asr_model.errors import UserError
@@ -102,5 +103,11 @@ def _enable_ttt(config: HybridASRConfig) -> None:
         raise UserError(
             f"--enable_ttt: adaptation by masked prediction learns nothing with masked_prediction_weight "
             f"{config.masked_prediction_weight}; set it above 0 in the configuration (0.1 by default)"
+        )
+    groups = set(options_from_config(config).groups)
+    if not groups <= {"fast_weights", "front_end"}:
+        raise UserError(
+            f"--enable_ttt: trains through the adaptation of fast_weights and front_end only, not of ttt_parameters "
+            f"{config.ttt_parameters!r}; change that in the configuration"
         )
     config.enable_ttt = True
