@@ -73,6 +73,20 @@ def print_error(error: UserError) -> None:
     _print_line("error: " + _with_notes(" ".join(str(error).split()), error))
 
 
+@contextmanager
+def silenced_stderr() -> Iterator[None]:
+    """Inside, nothing reaches stderr from libraries that write to the file descriptor itself."""
+    sys.stderr.flush()
+    saved = os.dup(2)
+    with open(os.devnull, "wb") as nothing:
+        os.dup2(nothing.fileno(), 2)
+    try:
+        yield
+    finally:
+        os.dup2(saved, 2)
+        os.close(saved)
+
+
 def printable(text: str) -> str:
     """The text on one line: control characters, and bytes of file names that are not UTF-8, as escapes."""
     return "".join(

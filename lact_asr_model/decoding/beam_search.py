@@ -18,11 +18,11 @@ from lact_asr_model.decoding.alignment import align_words
 from lact_asr_model.decoding.confidence import Candidate, word_posteriors
 from lact_asr_model.decoding.greedy import is_special
 from lact_asr_model.decoding.hypothesis import Decoder, Hypothesis
-from lact_asr_model.decoding.language_model import LanguageModel, import_extra, silenced_stderr
+from lact_asr_model.decoding.language_model import LanguageModel, import_extra
 from lact_asr_model.decoding.lexicon import LexiconEntry, without_odd_words
 from lact_asr_model.decoding.options import DecodingOptions
 from lact_asr_model.decoding.tuned_weights import Weights
-from lact_asr_model.errors import UserError
+from lact_asr_model.errors import UserError, silenced_stderr
 from lact_asr_model.text import BLANK, WORD_SEPARATOR, normalize_text
 
 if TYPE_CHECKING:

@@ -4,12 +4,9 @@ import codecs
 import hashlib
 import importlib
 import json
-import os
 import re
-import sys
 import tempfile
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -19,7 +16,7 @@ from typing import Any
 from lact_asr_model.decoding.lexicon import LexiconEntry, is_lower_case, read_lexicon
 from lact_asr_model.decoding.options import BUNDLED
 from lact_asr_model.decoding.text_lines import COMPRESSED_SUFFIXES, read_lines
-from lact_asr_model.errors import UserError, print_warning
+from lact_asr_model.errors import UserError, print_warning, silenced_stderr
 
 BUNDLED_LM_DIR = Path(__file__).parents[1] / "bundled_model_lm"
 BINARY_NAME = "lm.binary"
@@ -153,20 +150,6 @@ def import_extra(name: str) -> ModuleType:
             'beam search and language models need the lm extra; run `pip install "lact-asr[lm]"`, '
             "or give beam size 1 (greedy)"
         ) from None
-
-
-@contextmanager
-def silenced_stderr() -> Iterator[None]:
-    """Keep KenLM, which writes to the file descriptor itself, from drawing its progress bar."""
-    sys.stderr.flush()
-    saved = os.dup(2)
-    with open(os.devnull, "wb") as nothing:
-        os.dup2(nothing.fileno(), 2)
-    try:
-        yield
-    finally:
-        os.dup2(saved, 2)
-        os.close(saved)
 
 
 def describe(folder: Path, description: dict[str, Any]) -> None:

@@ -12,7 +12,7 @@ import soundfile
 from lact_asr_model.audio import audio_duration_seconds
 from lact_asr_model.data.sources import read_utterances
 from lact_asr_model.data.utterance import Reading, Utterance
-from lact_asr_model.errors import UserError
+from lact_asr_model.errors import UserError, silenced_stderr
 from lact_asr_model.files import write_atomically
 
 REPORT_NAME = "bad_items.jsonl"
@@ -147,11 +147,12 @@ def seconds_to_the_end(path: Path) -> float:
     """
     seconds = audio_duration_seconds(path)
     try:
-        opened = soundfile.SoundFile(path)
+        with silenced_stderr():
+            opened = soundfile.SoundFile(path)
     except (soundfile.LibsndfileError, TypeError):  # TypeError: a *.raw file, whose format nothing tells
         return seconds
     try:
-        with opened as file:
+        with opened as file, silenced_stderr():
             num_frames = min(file.frames, max(1, round(_END_SECONDS * file.samplerate)))
             file.seek(file.frames - num_frames)
             is_cut = len(file.read(num_frames)) == 0 and num_frames > 0
