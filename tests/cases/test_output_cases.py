@@ -24,7 +24,7 @@ from lact_asr_model.commands.transcribe import main
 NUM_RECORDINGS = 40
 FORMATS = ("jsonl", "text", "ctm", "vtt")
 _SERVER = """
-import json, os, sys
+import json, os, signal, sys
 from lact_asr_model import cli
 from lact_asr_model.commands import transcribe
 from lact_asr_model.recognition import transcriber
@@ -35,6 +35,7 @@ for line in sys.stdin:
     process_id = os.fork()
     if process_id == 0:
         os.setsid()
+        signal.signal(signal.SIGINT, signal.default_int_handler)  # it is ignored where the tests run in the background
         os.chdir(job["folder"])
         for descriptor, path in ((0, os.devnull), (1, job["stdout"]), (2, job["stderr"])):
             os.dup2(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC if descriptor else os.O_RDONLY), descriptor)

@@ -360,7 +360,7 @@ def test_recordings_are_decoded_once_and_travel_to_workers(folders, monkeypatch:
     assert len({id(clip) for clip in clips}) == 3
     copy = pickle.loads(pickle.dumps(recordings))
     np.testing.assert_array_equal(copy.draw(make_rng(1)), recordings.draw(make_rng(1)))
-    monkeypatch.setattr(recordings, "MAX_CACHED_SAMPLES", 4000)
+    monkeypatch.setattr(recordings_module, "MAX_CACHED_SAMPLES", 4000)
     bounded = Recordings([folders["noise"]])
     assert len({id(clip) for clip in [bounded.draw(rng) for _ in range(30)]}) > 3
 

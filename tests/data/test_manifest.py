@@ -86,7 +86,7 @@ def test_a_segment_is_that_part_of_the_file_also_the_first(folder: Path) -> None
     (beyond,) = read_manifest(
         write_manifest(folder, {"audio_filepath": "long.wav", "offset": 2.5, "duration": 1, "id": "beyond"})
     )
-    with pytest.raises(UserError, match=r"long\.wav: ends at 3\.00 s, before the segment beyond does at 3\.50 s"):
+    with pytest.raises(UserError, match=r"long\.wav: ends at 3\.00 s, before the segment does at 3\.50 s"):
         load_samples(beyond)
 
 
