@@ -10,6 +10,7 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from lact_asr_model.data import corruptions
+from lact_asr_model.data import recordings as recordings_module
 from lact_asr_model.data.augmentation import TrainingAugmentation
 from lact_asr_model.data.conditions import Condition, parse_condition, parse_conditions
 from lact_asr_model.data.recordings import Recordings
