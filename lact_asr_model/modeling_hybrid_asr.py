@@ -388,6 +388,10 @@ class HybridASRForCTC(PreTrainedModel):
     def _get_feat_extract_output_lengths(self, input_lengths: Tensor | int) -> Tensor | int:
         return self.config.num_frames(input_lengths)
 
+    def freeze_feature_encoder(self) -> None:
+        """Keep the conv encoder's weights fixed from now on, as the method of this name does in `transformers`."""
+        self.encoder.requires_grad_(False)
+
     def encoder_parameters(self) -> list[nn.Parameter]:
         """Parameters of the conv encoder, which learn at `encoder_lr_scale`."""
         return list(self.encoder.parameters())

@@ -926,3 +926,10 @@ class TestParameterCounts:
 
     def test_total_is_that_of_the_model(self, tiny_model: HybridASRForCTC) -> None:
         assert count_parameters(tiny_model)["total"] == sum(parameter.numel() for parameter in tiny_model.parameters())
+
+
+def test_the_encoder_is_frozen_by_the_name_that_transformers_gives_it(tiny_model: HybridASRForCTC) -> None:
+    assert all(parameter.requires_grad for parameter in tiny_model.encoder_parameters())
+    tiny_model.freeze_feature_encoder()
+    assert not any(parameter.requires_grad for parameter in tiny_model.encoder_parameters())
+    assert tiny_model.lm_head.weight.requires_grad
