@@ -2,7 +2,7 @@
 
 import json
 import tempfile
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -10,8 +10,12 @@ from lact_asr_model.acoustic_models.acoustic_model import AcousticModel
 from lact_asr_model.acoustic_models.loading import as_acoustic_model, load
 from lact_asr_model.adaptation.options import AdaptationOptions
 from lact_asr_model.data.conditions import parse_conditions
+from lact_asr_model.decoding.factory import make_decoder
+from lact_asr_model.decoding.options import DecodingOptions
 from lact_asr_model.errors import UserError
 from lact_asr_model.evaluation.comparison import run, summarize_all, warm_up, weights_digest
+from lact_asr_model.evaluation.decodings import decode_recognitions, decoding_log
+from lact_asr_model.evaluation.emission_store import EmissionStore
 from lact_asr_model.evaluation.methods import Method, parse_methods
 from lact_asr_model.evaluation.processes import ALONE, Processes, num_processes
 from lact_asr_model.evaluation.recognizers import make_recognizer
@@ -25,6 +29,9 @@ from lact_asr_model.recognition.run_description import describe_run
 @dataclass(frozen=True)
 class Comparison:
     """What is compared; each field is a flag of `lact-asr evaluate`, whose --help says what it does.
+
+    All methods decode greedily; `decoding` is a beam search of the same log-probabilities besides, which also teaches
+    the taught losses.
 
     Raises:
         UserError: a method, a condition, or a combination of them that there is not, or data that cannot be read.
@@ -45,6 +52,7 @@ class Comparison:
     peer_learning_rate: float | None = None
     batch_size: int = 1
     seed: int = 0
+    decoding: DecodingOptions | None = None
     parsed_methods: list[Method] = field(init=False, repr=False)
     tasks: list[Task] = field(init=False, repr=False)
 
@@ -112,7 +120,7 @@ def evaluate(
 
     Returns:
         The content of `results.json`; "results" has a summary for each condition and method, "mean_of_shifted" one for
-        each method.
+        each method; "results_of_beam" and "mean_of_shifted_of_beam" are those of the beam search, if there was one.
 
     Raises:
         UserError: see `Comparison`; or a recording cannot be read.
@@ -135,6 +143,12 @@ def compare(
     processes: Processes = ALONE,
 ) -> tuple[dict[str, Any] | None, list[Record]]:
     """Recognise this process's share; the first process then writes `results.json`, and alone gets what all found."""
+    decoding = comparison.decoding
+    decoders = {}
+    if decoding is not None:
+        decoders = {
+            adapts: make_decoder(replace(decoding, for_adapted=adapts), model.vocabulary) for adapts in (False, True)
+        }
     recognizers = {
         method.name: make_recognizer(
             method,
@@ -143,6 +157,8 @@ def compare(
             peer_learning_rate=comparison.peer_learning_rate,
             device=model.device,
             batch_size=comparison.batch_size,
+            teacher=decoders.get(False),
+            keep_emissions=decoding is not None,
         )
         for method in comparison.parsed_methods
     }
@@ -152,8 +168,12 @@ def compare(
         **comparison.settings(),
         "ttt": asdict(options),
     }
+    decodes = None
+    store = EmissionStore(output_dir / "emissions") if decoding is not None else None
     with processes.first_one_first():
         log = RecordLog(output_dir, settings, processes.rank)
+        if decoding is not None:
+            decodes = decoding_log(output_dir, settings, decoding, processes.rank)
     warm_up(recognizers.values())
     run(
         recognizers,
@@ -163,12 +183,18 @@ def compare(
         batch_size=comparison.batch_size,
         seed=comparison.seed,
         processes=processes,
+        store=store,
     )
     processes.wait_for_all()
+    if processes.is_first:
+        log.merge()
+    tasks = comparison.tasks
+    if decodes is not None and store is not None:
+        of_methods = {method.name: decoders[method.adapts] for method in comparison.parsed_methods}
+        decode_recognitions(of_methods, tasks, log, store, decodes, processes)
+        processes.wait_for_all()
     if not processes.is_first:
         return None, []
-    log.merge()
-    tasks = comparison.tasks
     summaries, shifted = summarize_all(log, tasks, list(recognizers), comparison.seed, comparison.baseline)
     results = {
         **settings,
@@ -178,6 +204,11 @@ def compare(
         "results": summaries,
         "mean_of_shifted": shifted,
     }
+    if decodes is not None:
+        decodes.merge()
+        of_beam = summarize_all(decodes, tasks, list(recognizers), comparison.seed, comparison.baseline)
+        results |= {"decoding": decodes.settings["decoding"]}
+        results["results_of_beam"], results["mean_of_shifted_of_beam"] = of_beam
     write_atomically(output_dir / "results.json", json.dumps(results, indent=2) + "\n")
     records = [
         log[task.name, method, utterance.id]

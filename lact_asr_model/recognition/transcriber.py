@@ -23,6 +23,7 @@ from lact_asr_model.data.utterance import Utterance
 from lact_asr_model.decoding.greedy import GreedyDecoder
 from lact_asr_model.decoding.hypothesis import Decoder, Hypothesis
 from lact_asr_model.decoding.parallel import ParallelDecoder
+from lact_asr_model.decoding.teacher import DecoderTeacher
 from lact_asr_model.errors import UserError
 from lact_asr_model.recognition.sample_arrays import as_recordings
 from lact_asr_model.recognition.segments import Segment, split_at_quiet_points
@@ -47,12 +48,14 @@ class Transcriber:
     Args:
         model: as `acoustic_models.loading.load` gives it, moved to `device`; its weights are never changed.
         decoder: None = greedy.
+        teacher: decoder whose text a taught loss of `ttt_options` learns; None = `decoder`, if it searches.
         ttt_options: how to adapt to each recording, by our procedure or a published one; None = not at all. The mode
             "continual" takes a batch size of 1.
         device: where the model runs.
         batch_size: recordings (or segments) recognised at once.
         chunk_seconds: longest segment.
         move_emission_to_cpu: decode from a copy in main memory, so that a GPU holds no log-probabilities meanwhile.
+        keep_emissions: give the log-probabilities with the transcripts, for other decodings.
     """
 
     def __init__(
@@ -60,11 +63,13 @@ class Transcriber:
         model: AcousticModel,
         *,
         decoder: Decoder | None = None,
+        teacher: Decoder | None = None,
         ttt_options: AdaptationOptions | Peer | None = None,
         device: torch.device | str = "cpu",
         batch_size: int = 1,
         chunk_seconds: float = 30.0,
         move_emission_to_cpu: bool = False,
+        keep_emissions: bool = False,
     ) -> None:
         if batch_size < 1:
             raise UserError(f"batch size {batch_size}: is below 1; give 1 or more")
@@ -76,10 +81,13 @@ class Transcriber:
         self.device = torch.device(device)
         self.model = model.to(self.device)
         self.decoder = decoder or GreedyDecoder(model.vocabulary)
+        teacher = teacher or (None if isinstance(self.decoder, GreedyDecoder) else self.decoder)
+        self._teacher = DecoderTeacher(teacher, model.vocabulary) if teacher else None
         self.ttt_options = ttt_options
         self.batch_size = batch_size
         self.chunk_seconds = chunk_seconds
         self.move_emission_to_cpu = move_emission_to_cpu
+        self.keep_emissions = keep_emissions
         self.audio_seconds = 0.0
         self.stage_seconds = dict.fromkeys(STAGES, 0.0)
         self._finish_batch: Callable[[], None] | None = None
@@ -212,7 +220,7 @@ class Transcriber:
             self.audio_seconds -= sum(durations)
             return lambda: [transcript for finish in finish_each for transcript in finish()]
         try:
-            hypotheses_of_batch, adaptation = self._compute([batch[index] for index in audible])
+            hypotheses_of_batch, adaptation, emissions = self._compute([batch[index] for index in audible])
         except (MemoryError, RuntimeError) as error:
             if not _is_out_of_memory(error):
                 raise
@@ -233,12 +241,15 @@ class Transcriber:
                     is_adapted[row],
                     losses[row],
                     [(alternative.text, alternative.score) for alternative in hypothesis.alternatives],
+                    [emissions[row].cpu().numpy()] if self.keep_emissions else [],
                 )
             return transcripts
 
         return finish
 
-    def _compute(self, batch: list[np.ndarray]) -> tuple[Callable[[], list[Hypothesis]], Adaptation | None]:
+    def _compute(
+        self, batch: list[np.ndarray]
+    ) -> tuple[Callable[[], list[Hypothesis]], Adaptation | None, list[torch.Tensor]]:
         adaptation = None
         inputs = self.model.prepare(batch)
         if self.ttt_options is not None:
@@ -246,13 +257,18 @@ class Transcriber:
                 if isinstance(self.ttt_options, Peer):
                     adaptation = adapt_with_peer(self.model, inputs, self.ttt_options)
                 else:
-                    adaptation = adapt(self.model, inputs, self.ttt_options, self._stream_weights)
+                    adaptation = adapt(self.model, inputs, self.ttt_options, self._stream_weights, self._teacher)
                     self._go_on_from(adaptation, self.ttt_options)
                 logits, frame_mask = adaptation.logits, adaptation.frame_mask
         else:
             with self._timed("recognition"):
                 logits, frame_mask = self.model.recognize(inputs)
-        return self._begin_decoding(logits, frame_mask), adaptation
+        with self._timed("decoding"):
+            log_probs = torch.log_softmax(logits.float(), dim=-1)
+            if self.move_emission_to_cpu:
+                log_probs = log_probs.cpu()
+            emissions = [row[:length] for row, length in zip(log_probs, frame_mask.sum(dim=1).tolist(), strict=True)]
+        return self._begin_decoding(emissions), adaptation, emissions
 
     def _go_on_from(self, adaptation: Adaptation, options: AdaptationOptions) -> None:
         """The next recording of a stream starts from what this one was adapted to."""
@@ -263,14 +279,10 @@ class Transcriber:
         if self._stream_length == options.reset_every:
             self.reset_stream()
 
-    def _begin_decoding(self, logits: torch.Tensor, frame_mask: torch.Tensor) -> Callable[[], list[Hypothesis]]:
-        """Logits [batch, frames, vocab] to one hypothesis an utterance, at once or in other processes."""
+    def _begin_decoding(self, emissions: list[torch.Tensor]) -> Callable[[], list[Hypothesis]]:
+        """Log-probabilities [frames, vocab] to one hypothesis an utterance, at once or in other processes."""
         with self._timed("decoding"):
-            log_probs = torch.log_softmax(logits.float(), dim=-1)
-            if self.move_emission_to_cpu:
-                log_probs = log_probs.cpu()
-            rows = [row[:length] for row, length in zip(log_probs, frame_mask.sum(dim=1).tolist(), strict=True)]
-            futures = [self.decoder.submit(row) for row in rows]
+            futures = [self.decoder.submit(log_probs) for log_probs in emissions]
 
         def wait() -> list[Hypothesis]:
             with self._timed("decoding"):
@@ -355,6 +367,7 @@ class _Recording(Generic[Key]):
             any(transcript.is_adapted for transcript in transcripts),
             np.mean(losses, axis=0).tolist() if losses else [],
             _best_combinations(transcripts)[1:],
+            [emissions for transcript in transcripts for emissions in transcript.emissions],
         )
 
 
