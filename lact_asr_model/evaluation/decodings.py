@@ -3,14 +3,15 @@
 import hashlib
 import json
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple, Self, cast
 
 from tqdm.auto import tqdm
 
-from lact_asr_model.decoding.hypothesis import Decoder
+from lact_asr_model.decoding.beam_search import BeamSearchDecoder
+from lact_asr_model.decoding.factory import make_decoder
 from lact_asr_model.decoding.options import DecodingOptions
 from lact_asr_model.evaluation.emission_store import EmissionStore
 from lact_asr_model.evaluation.processes import Processes
@@ -19,16 +20,34 @@ from lact_asr_model.evaluation.tasks import Task
 from lact_asr_model.text import normalize_text
 
 
-def decoding_log(folder: Path, settings: dict[str, Any], options: DecodingOptions, rank: int = 0) -> RecordLog:
-    """The log of what these options decode, in a folder of their own below that of the comparison."""
-    decoding = {name: str(value) if isinstance(value, Path) else value for name, value in asdict(options).items()}
-    decoding["hotwords"] = list(options.hotwords)
+class BeamDecoders(NamedTuple):
+    """A beam search with the weights for what a model says plainly, and one with those for what it says adapted."""
+
+    plain: BeamSearchDecoder
+    adapted: BeamSearchDecoder
+
+    @classmethod
+    def make(cls, options: DecodingOptions, vocabulary: list[str]) -> Self:
+        """Raises UserError: see `make_decoder`."""
+        made = (make_decoder(replace(options, for_adapted=adapted), vocabulary) for adapted in (False, True))
+        return cls(*cast("Iterator[BeamSearchDecoder]", made))
+
+    def settings(self) -> dict[str, Any]:
+        """What a decoding depends on."""
+        chosen_elsewhere = ("lm_weight", "word_score", "weights_dir", "for_adapted")
+        settings = {name: value for name, value in asdict(self.plain.options).items() if name not in chosen_elsewhere}
+        weights = {name: asdict(decoder.weights) for name, decoder in self._asdict().items()}
+        return {**settings, "hotwords": list(self.plain.options.hotwords), "weights": weights}
+
+
+def decoding_log(folder: Path, settings: dict[str, Any], decoding: dict[str, Any], rank: int = 0) -> RecordLog:
+    """The log of what is decoded with the settings `decoding`, in a folder of its own below that of the comparison."""
     digest = hashlib.sha256(json.dumps(decoding, sort_keys=True).encode()).hexdigest()[:8]
-    return RecordLog(folder / f"beam_{options.beam_size}_{digest}", {**settings, "decoding": decoding}, rank)
+    return RecordLog(folder / f"beam_{decoding['beam_size']}_{digest}", {**settings, "decoding": decoding}, rank)
 
 
 def decode_recognitions(
-    decoders: Mapping[str, Decoder],
+    decoders: Mapping[str, BeamSearchDecoder],
     tasks: Sequence[Task],
     recognitions: RecordLog,
     store: EmissionStore,

@@ -2,7 +2,7 @@
 
 import json
 import tempfile
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -10,15 +10,14 @@ from lact_asr_model.acoustic_models.acoustic_model import AcousticModel
 from lact_asr_model.acoustic_models.loading import as_acoustic_model, load
 from lact_asr_model.adaptation.options import AdaptationOptions
 from lact_asr_model.data.conditions import parse_conditions
-from lact_asr_model.decoding.factory import make_decoder
 from lact_asr_model.decoding.options import DecodingOptions
 from lact_asr_model.errors import UserError
 from lact_asr_model.evaluation.comparison import run, summarize_all, warm_up, weights_digest
-from lact_asr_model.evaluation.decodings import decode_recognitions, decoding_log
+from lact_asr_model.evaluation.decodings import BeamDecoders, decode_recognitions, decoding_log
 from lact_asr_model.evaluation.emission_store import EmissionStore
 from lact_asr_model.evaluation.methods import Method, parse_methods
 from lact_asr_model.evaluation.processes import ALONE, Processes, num_processes
-from lact_asr_model.evaluation.recognizers import make_recognizer
+from lact_asr_model.evaluation.recognizers import is_taught, make_recognizer
 from lact_asr_model.evaluation.records import Record, RecordLog
 from lact_asr_model.evaluation.summary import BASELINE
 from lact_asr_model.evaluation.tasks import Task, make_tasks
@@ -144,11 +143,10 @@ def compare(
 ) -> tuple[dict[str, Any] | None, list[Record]]:
     """Recognise this process's share; the first process then writes `results.json`, and alone gets what all found."""
     decoding = comparison.decoding
-    decoders = {}
-    if decoding is not None:
-        decoders = {
-            adapts: make_decoder(replace(decoding, for_adapted=adapts), model.vocabulary) for adapts in (False, True)
-        }
+    decoders = None if decoding is None else BeamDecoders.make(decoding, model.vocabulary)
+    taught = [method.name for method in comparison.parsed_methods if is_taught(method, options)]
+    if taught and decoders is None:
+        raise UserError(f"method '{taught[0]}': learns from a beam search; add --beam_size 50")
     recognizers = {
         method.name: make_recognizer(
             method,
@@ -157,8 +155,8 @@ def compare(
             peer_learning_rate=comparison.peer_learning_rate,
             device=model.device,
             batch_size=comparison.batch_size,
-            teacher=decoders.get(False),
-            keep_emissions=decoding is not None,
+            teacher=decoders.plain if decoders else None,
+            keep_emissions=decoders is not None,
         )
         for method in comparison.parsed_methods
     }
@@ -168,12 +166,12 @@ def compare(
         **comparison.settings(),
         "ttt": asdict(options),
     }
-    decodes = None
-    store = EmissionStore(output_dir / "emissions") if decoding is not None else None
+    if decoders and taught:
+        settings["teacher"] = decoders.settings()
+    store = EmissionStore(output_dir / "emissions") if decoders else None
     with processes.first_one_first():
         log = RecordLog(output_dir, settings, processes.rank)
-        if decoding is not None:
-            decodes = decoding_log(output_dir, settings, decoding, processes.rank)
+        decodes = decoding_log(output_dir, settings, decoders.settings(), processes.rank) if decoders else None
     warm_up(recognizers.values())
     run(
         recognizers,
@@ -189,8 +187,10 @@ def compare(
     if processes.is_first:
         log.merge()
     tasks = comparison.tasks
-    if decodes is not None and store is not None:
-        of_methods = {method.name: decoders[method.adapts] for method in comparison.parsed_methods}
+    if decoders and store and decodes:
+        of_methods = {
+            method.name: decoders.adapted if method.adapts else decoders.plain for method in comparison.parsed_methods
+        }
         decode_recognitions(of_methods, tasks, log, store, decodes, processes)
         processes.wait_for_all()
     if not processes.is_first:
@@ -204,10 +204,10 @@ def compare(
         "results": summaries,
         "mean_of_shifted": shifted,
     }
-    if decodes is not None:
+    if decoders and decodes:
         decodes.merge()
         of_beam = summarize_all(decodes, tasks, list(recognizers), comparison.seed, comparison.baseline)
-        results |= {"decoding": decodes.settings["decoding"]}
+        results["decoding"] = decoders.settings()
         results["results_of_beam"], results["mean_of_shifted_of_beam"] = of_beam
     write_atomically(output_dir / "results.json", json.dumps(results, indent=2) + "\n")
     records = [

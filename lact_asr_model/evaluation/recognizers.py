@@ -5,11 +5,16 @@ from dataclasses import replace
 import torch
 
 from lact_asr_model.acoustic_models.acoustic_model import AcousticModel
-from lact_asr_model.adaptation.options import AdaptationOptions
+from lact_asr_model.adaptation.options import TAUGHT, AdaptationOptions
 from lact_asr_model.adaptation.peers import PEERS, Peer
 from lact_asr_model.decoding.hypothesis import Decoder
 from lact_asr_model.evaluation.methods import CONTINUAL, OURS, Method
 from lact_asr_model.recognition.transcriber import Transcriber
+
+
+def is_taught(method: Method, ttt_options: AdaptationOptions) -> bool:
+    """Whether the method needs a teacher."""
+    return method.algorithm in (OURS, CONTINUAL) and (method.loss_type or ttt_options.loss_type) in TAUGHT
 
 
 def make_recognizer(

@@ -53,7 +53,6 @@ class RecordLog:
 
     def __init__(self, folder: Path, settings: dict[str, Any], rank: int = 0) -> None:
         self._folder = folder
-        self.settings = settings
         self._log_path = folder / "utterances.jsonl"
         self._own_path = folder / f"utterances.{rank}.jsonl" if rank else self._log_path
         self._records: dict[Key, Record] = {}
