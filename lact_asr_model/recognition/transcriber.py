@@ -255,7 +255,7 @@ class Transcriber:
         if self.ttt_options is not None:
             with self._timed("adaptation"):
                 if isinstance(self.ttt_options, Peer):
-                    adaptation = adapt_with_peer(self.model, inputs, self.ttt_options)
+                    adaptation = adapt_with_peer(self.model, inputs, self.ttt_options, self._teacher)
                 else:
                     adaptation = adapt(self.model, inputs, self.ttt_options, self._stream_weights, self._teacher)
                     self._go_on_from(adaptation, self.ttt_options)
