@@ -81,8 +81,10 @@ class Transcriber:
         self.device = torch.device(device)
         self.model = model.to(self.device)
         self.decoder = decoder or GreedyDecoder(model.vocabulary)
-        teacher = teacher or (None if isinstance(self.decoder, GreedyDecoder) else self.decoder)
+        teacher = teacher or (self.decoder if self.decoder.uses_language_model else None)
         self._teacher = DecoderTeacher(teacher, model.vocabulary) if teacher else None
+        if isinstance(ttt_options, AdaptationOptions) and self.decoder.uses_language_model:
+            ttt_options = ttt_options.before_language_model()
         self.ttt_options = ttt_options
         self.batch_size = batch_size
         self.chunk_seconds = chunk_seconds
