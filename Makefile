@@ -19,6 +19,7 @@ help:
 	@echo "make test       style, types and tests"
 	@echo "make lint       style and types only"
 	@echo "make format     rewrite the code in the project's style"
+	@echo "make tables     measure what the documents say of the bundled model, and write it into them (hours)"
 	@echo "make clean      remove .venv and caches"
 
 run: $(INSTALLED)
@@ -35,6 +36,12 @@ lint: $(INSTALLED)
 format: $(INSTALLED)
 	$(BIN)/ruff check --fix
 	$(BIN)/ruff format
+
+.PHONY: tables
+tables: $(INSTALLED)
+	@test -n "$(DATA_DIR)" || { echo "error: DATA_DIR is not given; recipes/small/README.md says what it holds" >&2; exit 2; }
+	@$(PRELOAD) $(BIN)/python benchmarks/tables.py --data_dir "$(DATA_DIR)" \
+		$(if $(TEST_CLEAN_DIR),--test_clean_dir "$(TEST_CLEAN_DIR)") $(if $(ONLY),--only "$(ONLY)")
 
 setup: $(INSTALLED)
 
