@@ -161,7 +161,7 @@ def test_several_recordings_give_files_to_download(page: Any, tmp_path: Path) ->
     page.get_by_role("tab", name="Several recordings").click()
     page.locator("#files input[type=file]").set_input_files([RECORDING, RECORDING.with_name("1673-143397-0007.mp3")])
     page.get_by_role("button", name="Transcribe").click()
-    link = page.locator("#downloads a", has_text=".jsonl").first
+    link = page.locator("#downloads a[download='transcripts.jsonl']")
     link.wait_for()
     assert page.locator("#rows", has_text="1673-143397-0007").is_visible()
     with page.expect_download() as download:

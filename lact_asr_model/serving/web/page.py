@@ -1,5 +1,6 @@
 """The layout of the page, and which of its parts call which handler."""
 
+import textwrap
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -14,12 +15,15 @@ TITLE = "lact-asr"
 _INTRODUCTION = (
     "# lact-asr\n"
     "A speech recogniser that takes a step or two on the recording itself, without its text, before it answers. "
-    "Choose a recording, add noise, and see what that changes. Words that differ are marked: green ones are right, red "
-    "ones wrong, where the text is known."
+    "Choose a recording, add noise, and see what that changes. Words that differ are marked: blue ones are right, "
+    "orange ones wrong, where the text is known."
 )
 _METHODS = ("Plain", "Adapted")
 _NO_SHARING = ["download"]  # gradio would offer to send recordings elsewhere
-_MARK_COLORS = {DIFFERENT: "orange", RIGHT: "green", WRONG: "red"}
+_MARK_COLORS = {DIFFERENT: "yellow", RIGHT: "blue", WRONG: "orange"}
+_FILE_COLUMN_WIDTHS = ["20%", "8%", "50%", "22%"]
+_EXAMPLE_CHARACTERS = 40
+_TABLE_PIXELS = 260
 _SNR_RANGE_DB = (-5, 30)
 _ONE_AT_A_TIME = {"concurrency_limit": 1, "concurrency_id": "model"}
 
@@ -40,7 +44,9 @@ def build_page(
     texts = {utterance.text for utterance in examples}
 
     def transcribe(*values: Any, progress: Any = gr.Progress()) -> tuple[Any, ...]:  # noqa: B008  (gradio's way)
-        return handlers.transcribe(*values, progress=lambda done, description: progress(done, desc=description))
+        return handlers.transcribe(
+            *values, progress=lambda done, description: progress(done, desc=description, unit="recordings")
+        )
 
     with gr.Blocks(title=TITLE, analytics_enabled=False) as page:
         gr.Markdown(_INTRODUCTION)
@@ -60,7 +66,13 @@ def build_page(
                         buttons=_NO_SHARING,
                     )
                     example = gr.Dropdown(
-                        [(utterance.text or utterance.id, index) for index, utterance in enumerate(examples)],
+                        [
+                            (
+                                textwrap.shorten(utterance.text or utterance.id, _EXAMPLE_CHARACTERS, placeholder=" …"),
+                                index,
+                            )
+                            for index, utterance in enumerate(examples)
+                        ],
                         value=None,
                         label="Or an example",
                         elem_id="example",
@@ -101,7 +113,14 @@ def build_page(
             curve = gr.Plot(show_label=False, elem_id="curve")
             with gr.Row():
                 for name in _METHODS:
-                    tables.append(gr.Dataframe(headers=WORD_COLUMNS, label=f"{name}: words", interactive=False))
+                    tables.append(
+                        gr.Dataframe(
+                            headers=WORD_COLUMNS,
+                            label=f"{name}: words",
+                            max_height=_TABLE_PIXELS,
+                            interactive=False,
+                        )
+                    )
             example.input(
                 lambda index: (str(examples[index].audio_path), examples[index].text), example, [recording, reference]
             )
@@ -122,6 +141,7 @@ def build_page(
                 handlers.compare,
                 [recording, kind, level, use_lm, adaptation_steps, step_factor, reference, checkpoint],
                 [message, *transcripts, *summaries, *tables, curve],
+                show_progress_on=transcripts,
                 **_ONE_AT_A_TIME,
             )
         with gr.Tab("Several recordings"):
@@ -131,12 +151,22 @@ def build_page(
                 batch_uses_lm = gr.Checkbox(label="Language model")
                 batch_button = gr.Button("Transcribe", variant="primary")
             batch_message = gr.HTML(elem_id="batch_message")
-            rows = gr.Dataframe(headers=FILE_COLUMNS, wrap=True, interactive=False, label="Transcripts", elem_id="rows")
-            downloads = gr.File(label="Download: JSON lines of all, subtitles of each", elem_id="downloads")
+            rows = gr.Dataframe(
+                headers=FILE_COLUMNS,
+                column_widths=_FILE_COLUMN_WIDTHS,
+                wrap=True,
+                interactive=False,
+                label="Transcripts",
+                elem_id="rows",
+            )
+            downloads = gr.File(
+                label="Download: JSON lines of all, subtitles of each", interactive=False, elem_id="downloads"
+            )
             batch_button.click(
                 transcribe,
                 [files, adapts_batch, batch_uses_lm, checkpoint],
                 [batch_message, rows, downloads],
+                show_progress_on=rows,
                 **_ONE_AT_A_TIME,
             )
     return page
