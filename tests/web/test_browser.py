@@ -112,30 +112,39 @@ def upload(page: Any, path: Path) -> None:
     page.locator("#recording input[type=file]").set_input_files(path)
 
 
-def recognise(page: Any) -> list[str]:
-    """Press the button; the plain and the adapted transcript."""
+def wait_for_another(page: Any, picture: str, before: str | None) -> str:
+    """The source of a picture as soon as there is one, and not the one of before."""
+    page.wait_for_function(
+        "([picture, before]) => ![undefined, before].includes(document.querySelector(picture + ' img')?.src)",
+        arg=[picture, before or ""],
+    )
+    return page.locator(f"{picture} img").get_attribute("src")
+
+
+def recognise(page: Any, curve: str | None = None) -> str:
+    """Press the button; the new curve of the steps."""
     page.get_by_role("button", name="Recognise").click()
-    page.locator("#adapted_summary", has_text="of audio in").wait_for()
-    page.locator("#curve img").wait_for()
-    return [page.locator(f"#{name}").inner_text() for name in ("plain", "adapted")]
+    return wait_for_another(page, "#curve", curve)
 
 
 def test_a_recording_is_transcribed_plain_and_adapted_and_noise_changes_it(page: Any) -> None:
     upload(page, RECORDING)
-    page.locator("#picture img").wait_for()
-    clean_picture = page.locator("#picture img").get_attribute("src")
-    plain, adapted = recognise(page)
-    assert re.fullmatch(r"Plain\s+[A-Z'\s]*|Plain\s+\(nothing\)", plain)
-    assert re.fullmatch(r"Adapted\s+[A-Z'\s]*|Adapted\s+\(nothing\)", adapted)
-    assert "2 steps" not in page.locator("#plain_summary").inner_text()
+    clean = wait_for_another(page, "#picture", None)
+    clean_curve = recognise(page)
+    for name in ("Plain", "Adapted"):
+        assert re.fullmatch(rf"{name}\s+([A-Z'\s]+|\(nothing\))", page.locator(f"#{name.lower()}").inner_text())
+    assert "4.3 s of audio" in page.locator("#plain_summary").inner_text()
+    assert "on front end" in page.locator("#adapted_summary").inner_text()
 
     page.get_by_label("Noise or other damage").click()
     page.get_by_role("option", name="rain").click()
-    page.wait_for_function("src => document.querySelector('#picture img').src !== src", arg=clean_picture)
-    loud_picture = page.locator("#picture img").get_attribute("src")
-    page.locator("#level input[type=range]").fill("30")
-    page.locator("#level input[type=range]").dispatch_event("pointerup")
-    page.wait_for_function("src => document.querySelector('#picture img').src !== src", arg=loud_picture)
+    loud = wait_for_another(page, "#picture", clean)
+    loud_curve = recognise(page, clean_curve)
+    slider = page.locator("#level input[type=range]")
+    slider.fill("30")
+    slider.dispatch_event("pointerup")
+    assert wait_for_another(page, "#picture", loud) != clean
+    assert recognise(page, loud_curve) != clean_curve
 
 
 def test_a_broken_file_is_one_clear_line(page: Any, tmp_path: Path) -> None:

@@ -88,11 +88,11 @@ class Handlers:
 
     def transcribe(
         self,
+        progress: Callable[[tuple[int, int], str], Any],
         paths: Sequence[str] | None,
         adapt: bool,
         use_lm: bool,
         checkpoint: str,
-        progress: Callable[[tuple[int, int], str], Any],
     ) -> tuple[Any, ...]:
         """Message, a row for each recording, and the files to download.
 

@@ -41,12 +41,14 @@ def build_page(
     import gradio as gr
 
     handlers = Handlers(recognisers, noises, folder)
-    texts = {utterance.text for utterance in examples}
+    texts = [utterance.text or "" for utterance in examples]
+    labels = [textwrap.shorten(text, _EXAMPLE_CHARACTERS, placeholder=" …") for text in texts]
 
     def transcribe(*values: Any, progress: Any = gr.Progress()) -> tuple[Any, ...]:  # noqa: B008  (gradio's way)
-        return handlers.transcribe(
-            *values, progress=lambda done, description: progress(done, desc=description, unit="recordings")
-        )
+        def tell(done: tuple[int, int], description: str) -> None:
+            progress(done, desc=description, unit="recordings")
+
+        return handlers.transcribe(tell, *values)
 
     with gr.Blocks(title=TITLE, analytics_enabled=False) as page:
         gr.Markdown(_INTRODUCTION)
@@ -66,13 +68,7 @@ def build_page(
                         buttons=_NO_SHARING,
                     )
                     example = gr.Dropdown(
-                        [
-                            (
-                                textwrap.shorten(utterance.text or utterance.id, _EXAMPLE_CHARACTERS, placeholder=" …"),
-                                index,
-                            )
-                            for index, utterance in enumerate(examples)
-                        ],
+                        [(label, index) for index, label in enumerate(labels)],
                         value=None,
                         label="Or an example",
                         elem_id="example",
@@ -122,7 +118,7 @@ def build_page(
                         )
                     )
             example.input(
-                lambda index: (str(examples[index].audio_path), examples[index].text), example, [recording, reference]
+                lambda index: (str(examples[index].audio_path), texts[index]), example, [recording, reference]
             )
             gr.on(
                 [recording.upload, recording.start_recording, recording.clear],

@@ -62,7 +62,7 @@ class Recogniser:
     def compare(
         self, samples: np.ndarray, *, use_lm: bool, steps: int, step_factor: float, reference: str = ""
     ) -> Comparison:
-        """Recognise [samples] at the model's sampling rate without and with adaptation.
+        """Recognise [samples] at 16 kHz without and with adaptation.
 
         Args:
             samples: float32.

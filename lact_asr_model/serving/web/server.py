@@ -48,7 +48,7 @@ def serve(make_page: Callable[[Path], Any], host: str, port: int) -> None:
             show_error=False,
         )
         print(f"The page is at http://{host}:{number} (Ctrl-C ends it).", flush=True)
-        config = uvicorn.Config(app, log_level="warning", timeout_graceful_shutdown=_LAST_SECONDS)
+        config = uvicorn.Config(app, log_level="critical", timeout_graceful_shutdown=_LAST_SECONDS)
         uvicorn.Server(config).run(sockets=[bound])
 
 
