@@ -29,8 +29,8 @@ test: lint
 	$(PYTEST)
 
 test-all: lint
-	$(BIN)/python -m pip install -qq -c constraints.txt -e ".[web]" playwright
 	@command -v chromium >/dev/null || { echo "error: chromium is not installed; run: apt install chromium" >&2; exit 2; }
+	$(BIN)/python -m pip install -qq -c constraints.txt -e ".[web]" playwright
 	$(PYTEST)
 
 lint: $(INSTALLED)
