@@ -57,9 +57,17 @@ class ObservedModel(AcousticModel):
         return self._observed.weight_groups()
 
     def listen(
-        self, inputs: Mapping[str, Tensor], names: Collection[str], *, exit_layer: int = 0, max_seconds: float = 0.0
+        self,
+        inputs: Mapping[str, Tensor],
+        names: Collection[str],
+        *,
+        exit_layer: int = 0,
+        max_seconds: float = 0.0,
+        first_order: bool = False,
     ) -> Speech:
-        speech = self._observed.listen(inputs, names, exit_layer=exit_layer, max_seconds=max_seconds)
+        speech = self._observed.listen(
+            inputs, names, exit_layer=exit_layer, max_seconds=max_seconds, first_order=first_order
+        )
         observed = _ObservedSpeech(speech, self._options, self.blank_id)
         self._points.append(observed.points)
         return observed

@@ -103,15 +103,17 @@ def _page(arguments: argparse.Namespace) -> Iterator[str]:
     from lact_asr_model.recognition.transcriber import Transcriber
 
     options = make_ttt_options(arguments, model)
-    decoder = None
+    decoders: dict[bool, Decoder] = {}
     try:
-        decoder = _beam_search(model.vocabulary, arguments.checkpoint)
+        for is_adapted in (False, True):
+            decoders[is_adapted] = _beam_search(model.vocabulary, arguments.checkpoint, for_adapted=is_adapted)
     except UserError as error:
         yield f"Without language model: {error}"
     transcribers = {}
     for name, ttt_options in ((BASELINE, None), ("ttt", options)):
         transcribers[name] = Transcriber(model, ttt_options=ttt_options, device=model.device)
-        if decoder is not None:
+        if decoders:
+            decoder = decoders[ttt_options is not None]
             with_lm = Transcriber(model, decoder=decoder, ttt_options=ttt_options, device=model.device)
             transcribers[WITH_LM[name]] = with_lm
     yield _introduction(len(utterances), options, arguments.snr_db)
@@ -124,15 +126,16 @@ def _page(arguments: argparse.Namespace) -> Iterator[str]:
                 records.setdefault((label, record.method), []).append(record)
                 yield _transcript(label, record)
     yield _summary({key: summarize(made, None) for key, made in records.items()})
-    yield _invitation(arguments.checkpoint, with_lm=decoder is not None)
+    yield _invitation(arguments.checkpoint, with_lm=bool(decoders))
 
 
-def _beam_search(vocabulary: list[str], checkpoint: str | None) -> "Decoder":
+def _beam_search(vocabulary: list[str], checkpoint: str | None, *, for_adapted: bool) -> "Decoder":
     """The decoder with the bundled language model. Raises UserError: the lm extra is not installed."""
     from lact_asr_model.decoding.factory import make_decoder
     from lact_asr_model.decoding.options import DecodingOptions
 
-    return make_decoder(DecodingOptions(BEAM_SIZE, weights_dir=checkpoint_dir(checkpoint)), vocabulary)
+    options = DecodingOptions(BEAM_SIZE, weights_dir=checkpoint_dir(checkpoint), for_adapted=for_adapted)
+    return make_decoder(options, vocabulary)
 
 
 def _introduction(num_recordings: int, options: "AdaptationOptions", snr_db: float) -> str:

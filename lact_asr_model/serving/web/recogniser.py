@@ -55,9 +55,15 @@ class Recogniser:
         self._beam_size = beam_size
 
     @cached_property
-    def beam_search(self) -> Decoder:
-        """Raises UserError: the lm extra is not installed, or the language model is for another vocabulary."""
-        return make_decoder(DecodingOptions(self._beam_size, weights_dir=self.model.folder), self.model.vocabulary)
+    def beam_searches(self) -> tuple[Decoder, Decoder]:
+        """For what the model says plainly, and for what it says adapted.
+
+        Raises:
+            UserError: the lm extra is not installed, or the language model is for another vocabulary.
+        """
+        options = DecodingOptions(self._beam_size, weights_dir=self.model.folder)
+        plain, adapted = (replace(options, for_adapted=is_adapted) for is_adapted in (False, True))
+        return make_decoder(plain, self.model.vocabulary), make_decoder(adapted, self.model.vocabulary)
 
     def compare(
         self, samples: np.ndarray, *, use_lm: bool, steps: int, step_factor: float, reference: str = ""
@@ -76,6 +82,7 @@ class Recogniser:
         options = replace(
             self.options,
             steps=steps,
+            steps_with_lm=0,
             learning_rate=self.options.learning_rate * step_factor,
             front_end_step=self.options.front_end_step * step_factor,
         )
@@ -89,7 +96,7 @@ class Recogniser:
         return self._transcriber(self.model, self.options if adapt else None, use_lm).transcribe_files(paths)
 
     def _transcriber(self, model: AcousticModel, options: AdaptationOptions | None, use_lm: bool) -> Transcriber:
-        decoder = self.beam_search if use_lm else None
+        decoder = self.beam_searches[options is not None] if use_lm else None
         return Transcriber(model, decoder=decoder, ttt_options=options, device=self.model.device)
 
     def _recognise(self, transcriber: Transcriber, samples: np.ndarray, reference: str) -> Recognition:
