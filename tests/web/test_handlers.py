@@ -104,7 +104,7 @@ def test_the_language_model_decodes(handlers: Handlers) -> None:
     from lact_asr_model.decoding.beam_search import LexiconDecoder
 
     assert compare(handlers, use_lm=True)[0] == ""
-    assert isinstance(handlers._recognisers.get("").beam_search, LexiconDecoder)
+    assert isinstance(handlers._recognisers.get("").beam_searches[0], LexiconDecoder)
 
 
 def assert_one_line(outputs: tuple[Any, ...], *parts: str) -> None:
