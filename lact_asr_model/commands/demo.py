@@ -103,7 +103,7 @@ def _page(arguments: argparse.Namespace) -> Iterator[str]:
     from lact_asr_model.recognition.transcriber import Transcriber
 
     options = make_ttt_options(arguments, model)
-    decoders: dict[bool, "Decoder"] = {}
+    decoders: dict[bool, Decoder] = {}
     try:
         for is_adapted in (False, True):
             decoders[is_adapted] = _beam_search(model.vocabulary, arguments.checkpoint, for_adapted=is_adapted)
