@@ -12,11 +12,12 @@ PRELOAD := $(addprefix LD_PRELOAD=,$(TCMALLOC))
 # Two test processes with one thread each: on two cores faster than one process with two.
 PYTEST := OMP_NUM_THREADS=1 TOKENIZERS_PARALLELISM=false $(PRELOAD) $(BIN)/pytest -n 2 --dist worksteal
 
-.PHONY: help run test lint format setup clean
+.PHONY: help run test test-all lint format setup clean
 
 help:
 	@echo "make run        transcribe the bundled recordings: plain, adapted, clean, noisy"
 	@echo "make test       style, types and tests"
+	@echo "make test-all   the same, and the web page in Chromium"
 	@echo "make lint       style and types only"
 	@echo "make format     rewrite the code in the project's style"
 	@echo "make tables     measure what the documents say of the bundled model, and write it into them (hours)"
@@ -26,6 +27,11 @@ run: $(INSTALLED)
 	@$(PRELOAD) $(BIN)/lact-asr demo
 
 test: lint
+	$(PYTEST)
+
+test-all: lint
+	@command -v chromium >/dev/null || { echo "error: chromium is not installed; run: apt install chromium" >&2; exit 2; }
+	$(BIN)/python -m pip install -qq -c constraints.txt -e ".[web]" playwright
 	$(PYTEST)
 
 lint: $(INSTALLED)

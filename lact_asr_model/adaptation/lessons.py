@@ -1,11 +1,13 @@
 """What a language model teaches: the text that it reads in an utterance, for the utterance's own weights to learn.
 
-Source: Yoon et al. 2024, "LI-TTA: Language informed test-time adaptation", arXiv:2408.05769, which teaches with a text
-that a large language model has corrected.
+Sources: Yoon et al. 2024, "LI-TTA: Language informed test-time adaptation", arXiv:2408.05769, which teaches with a text
+that a large language model has corrected; Huang et al. 2025, "SUTA-LM", arXiv:2506.11121, which lets a language model
+choose the step to stop at.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import torch
 import torch.nn.functional as F
@@ -23,8 +25,16 @@ class Lesson:
     confidence: float
 
 
-# From logits [batch, frames, vocabulary] and frame_mask bool [batch, frames] to a lesson for each utterance.
-Teacher = Callable[[Tensor, Tensor], list[Lesson]]
+class Teacher(Protocol):
+    """Whoever knows more of the language than the model; logits [batch, frames, vocabulary], frame_mask bool."""
+
+    def __call__(self, logits: Tensor, frame_mask: Tensor, /) -> list[Lesson]:
+        """A lesson for each utterance."""
+        ...
+
+    def plausibility(self, logits: Tensor, frame_mask: Tensor, /) -> float:
+        """How probable the text is that one utterance's logits spell by themselves: a logarithm, higher is better."""
+        ...
 
 
 def taught_loss(logits: Tensor, frame_mask: Tensor, lessons: Sequence[Lesson], blank_id: int = 0) -> Tensor:

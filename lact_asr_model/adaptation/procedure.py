@@ -271,7 +271,8 @@ class _Listening:
         """The logits of the last head for what the steps listen to, from this pass."""
         assert self.heard is not None
         with _arithmetic(self.options, self.speech.frame_mask, self.exact):
-            return self.heard.answer()
+            logits = self.heard.answer()
+        return logits.to(torch.promote_types(logits.dtype, torch.float32))
 
     def answer(self) -> tuple[Tensor, Tensor]:
         """Logits and frame mask of the whole utterances, without a second pass if this one has heard them whole."""

@@ -28,6 +28,8 @@ Methods: {METHODS}.
   none          recognises without adapting
   tent          LayerNorms, entropy, AdamW, 10 steps
   suta          LayerNorms, conv encoder and feature projection, entropy and class confusion, AdamW, 10 steps
+  suta_lm       SUTA that stops where a language model finds the text most probable; li_tta: SUTA that also learns what
+                beam search with a language model reads; these, and the losses lm and lm_entropy_mcc, need --beam_size
   ttt           Muon steps as the adaptation options say; ttt_front_end adapts what its name says
   continual     the same, but each utterance starts from the weights that the one before it left; under every
                 condition they begin anew

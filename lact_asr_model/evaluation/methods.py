@@ -7,12 +7,12 @@ from lact_asr_model.adaptation.options import LOSS_TYPES, names_groups
 from lact_asr_model.errors import UserError
 from lact_asr_model.evaluation.summary import BASELINE
 
-PEER_NAMES = ("tent", "suta", "suta_mean")
+PEER_NAMES = ("tent", "suta", "suta_mean", "suta_lm", "li_tta")
 OURS = "ttt"
 CONTINUAL = "continual"
 METHODS = (
-    "none, tent, suta, suta_mean, ttt, ttt_fast_weights, ttt_front_end, ttt_both, continual (with the same endings; "
-    "both with @LOSS behind them, if you like)"
+    "none, tent, suta, suta_mean, suta_lm, li_tta, ttt, ttt_fast_weights, ttt_front_end, ttt_both, continual (with the "
+    "same endings; both with @LOSS behind them, if you like)"
 )
 
 

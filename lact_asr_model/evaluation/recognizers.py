@@ -14,6 +14,8 @@ from lact_asr_model.recognition.transcriber import Transcriber
 
 def is_taught(method: Method, ttt_options: AdaptationOptions) -> bool:
     """Whether the method needs a teacher."""
+    if method.algorithm in PEERS:
+        return PEERS[method.algorithm].needs_teacher
     return method.algorithm in (OURS, CONTINUAL) and (method.loss_type or ttt_options.loss_type) in TAUGHT
 
 

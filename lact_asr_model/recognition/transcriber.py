@@ -81,8 +81,10 @@ class Transcriber:
         self.device = torch.device(device)
         self.model = model.to(self.device)
         self.decoder = decoder or GreedyDecoder(model.vocabulary)
-        teacher = teacher or (None if isinstance(self.decoder, GreedyDecoder) else self.decoder)
+        teacher = teacher or (self.decoder if self.decoder.uses_language_model else None)
         self._teacher = DecoderTeacher(teacher, model.vocabulary) if teacher else None
+        if isinstance(ttt_options, AdaptationOptions) and self.decoder.uses_language_model:
+            ttt_options = ttt_options.before_language_model()
         self.ttt_options = ttt_options
         self.batch_size = batch_size
         self.chunk_seconds = chunk_seconds
@@ -255,7 +257,7 @@ class Transcriber:
         if self.ttt_options is not None:
             with self._timed("adaptation"):
                 if isinstance(self.ttt_options, Peer):
-                    adaptation = adapt_with_peer(self.model, inputs, self.ttt_options)
+                    adaptation = adapt_with_peer(self.model, inputs, self.ttt_options, self._teacher)
                 else:
                     adaptation = adapt(self.model, inputs, self.ttt_options, self._stream_weights, self._teacher)
                     self._go_on_from(adaptation, self.ttt_options)

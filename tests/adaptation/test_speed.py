@@ -1,5 +1,7 @@
 """Fast steps: what they leave out, and that the last pass is exact."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from torch import Tensor
@@ -53,6 +55,9 @@ def test_a_fast_step_lowers_the_loss_and_the_answer_is_exact(
         speech = decisive.listen(batch, fast.weights.keys())
         after = losses_to_lower(decisive, speech, fast.weights, options)
     torch.testing.assert_close(fast.logits, answer, rtol=0, atol=1e-5)
+    share = adapt(decisive, batch, replace(options, unadapted_share=0.5))
+    between = torch.lerp(share.unadapted_logits.log_softmax(-1), fast.logits.log_softmax(-1), 0.5)
+    torch.testing.assert_close(share.logits, between, rtol=0, atol=1e-4)
     assert {weight.dtype for weight in fast.weights.values()} == {torch.float32}
     assert after.mean() < fast.losses[0].mean()
 

@@ -1,10 +1,12 @@
 """A decoder as a teacher: its text in ids, and how sure it is."""
 
 import numpy as np
+import pytest
 import torch
 
 from lact_asr_model.decoding.hypothesis import Decoder, Hypothesis, Word
 from lact_asr_model.decoding.teacher import DecoderTeacher
+from lact_asr_model.errors import UserError
 
 VOCABULARY = ["<pad>", "|", "A", "B"]
 
@@ -40,3 +42,16 @@ def test_characters_that_the_model_does_not_write_are_left_out() -> None:
         torch.randn(1, 5, 4), torch.ones(1, 5, dtype=torch.bool)
     )
     assert list(lesson.labels) == [2, 3]
+
+
+def test_plausibility_is_the_language_models_of_the_greedy_text() -> None:
+    class Knowing(Scripted):
+        class language_model:
+            score = staticmethod(lambda text: ({"AB A": -1.5}[text], [True]))
+
+    path = torch.tensor([[2, 0, 3, 1, 2]])
+    logits = torch.nn.functional.one_hot(path, 4) * 9.0
+    teacher = DecoderTeacher(Knowing(), VOCABULARY)
+    assert teacher.plausibility(logits, torch.ones(1, 5, dtype=torch.bool)) == -1.5
+    with pytest.raises(UserError, match="suta_lm: asks a language model"):
+        DecoderTeacher(Scripted(), VOCABULARY).plausibility(logits, torch.ones(1, 5, dtype=torch.bool))
