@@ -49,6 +49,7 @@ OF_PROTOCOL = (
     "--babble_dir {data}/LibriSpeech/dev-mini --methods none,suta:10,ttt:1,ttt:2 --peer_learning_rate 5e-5"
 )  # SUTA's rate is the best one on dev-mini (docs/TTT.md)
 
+OF_MODEL = "--methods {model_methods}"
 COMMON_VOICE = "common-voice-delta"
 OF_COMMON_VOICE = "--data_dir {data} --subset common-voice-delta/en/test.tsv"
 
@@ -60,8 +61,8 @@ class Measurement:
     """A command that leaves a `results.json`.
 
     data: what the line below a table calls its data. hours: expected, on one idle core that recognises 18 s of speech
-    in a second and takes two steps of entropy; a loss that is taught by a language model takes longer. flags: of the
-    program, with names of folders in braces. program: what Python runs.
+    in a second; a loss that is taught by a language model takes longer. flags: of the program, with names of folders
+    in braces, and of the methods that are the model's own ("model_methods"). program: what Python runs.
     """
 
     name: str
@@ -70,10 +71,9 @@ class Measurement:
     flags: str
     program: str = EVALUATE
 
-    def arguments(self, folders: dict[str, Path]) -> list[str]:
-        """Of Python, with the folders in the places of their names."""
-        by_name = {name: str(path) for name, path in folders.items()}
-        return [word.format_map(by_name) for word in f"{self.program} {self.flags}".split()]
+    def arguments(self, values: dict[str, str]) -> list[str]:
+        """Of Python, with the values in the places of their names."""
+        return [word.format_map(values) for word in f"{self.program} {self.flags}".split()]
 
 
 @dataclass(frozen=True)
@@ -87,19 +87,19 @@ class Table:
 
 # the most important ones first, for they are made in this order
 MEASUREMENTS = [
-    Measurement("test-mini", "test-mini", 0.15, "--data_dir {data} --subset test-mini"),
-    Measurement("test-clean", "LibriSpeech test-clean", 2.7, "--data_dir {test_clean} --subset test-clean"),
-    Measurement("dev-mini", "dev-mini", 0.15, "--data_dir {data} --subset dev-mini"),
-    Measurement(COMMON_VOICE, "Common Voice delta", 0.4, OF_COMMON_VOICE),
-    Measurement("adults", "speechocean762 test, adults", 0.4, "--subset {by_age}/adults.jsonl"),
-    Measurement("children", "speechocean762 test, children", 0.4, "--subset {by_age}/children.jsonl"),
+    Measurement("test-mini", "test-mini", 0.15, f"--data_dir {{data}} --subset test-mini {OF_MODEL}"),
+    Measurement("test-clean", "LibriSpeech test-clean", 3, f"--data_dir {{test_clean}} --subset test-clean {OF_MODEL}"),
+    Measurement("dev-mini", "dev-mini", 0.15, f"--data_dir {{data}} --subset dev-mini {OF_MODEL}"),
+    Measurement(COMMON_VOICE, "Common Voice delta", 0.4, f"{OF_COMMON_VOICE} {OF_MODEL}"),
+    Measurement("adults", "speechocean762 test, adults", 0.4, f"--subset {{by_age}}/adults.jsonl {OF_MODEL}"),
+    Measurement("children", "speechocean762 test, children", 0.4, f"--subset {{by_age}}/children.jsonl {OF_MODEL}"),
     Measurement(
         "cost",
         "test-mini",
         0.2,
         "--data_dir {data} --subset test-mini --max_utterances 20 --methods none,tent,suta:10,ttt:1,ttt:2",
     ),
-    Measurement("protocol-test-mini", "test-mini", 2.6, f"--data_dir {{data}} --subset test-mini {OF_PROTOCOL}"),
+    Measurement("protocol-test-mini", "test-mini", 2.3, f"--data_dir {{data}} --subset test-mini {OF_PROTOCOL}"),
     Measurement(
         "layer-memory",
         "LibriSpeech test-clean",
@@ -108,7 +108,7 @@ MEASUREMENTS = [
         "--noise_dir {held_out_noise}",
         LAYER_MEMORY,
     ),
-    Measurement(f"protocol-{COMMON_VOICE}", "Common Voice delta", 1.4, f"{OF_COMMON_VOICE} {OF_PROTOCOL}"),
+    Measurement(f"protocol-{COMMON_VOICE}", "Common Voice delta", 1.3, f"{OF_COMMON_VOICE} {OF_PROTOCOL}"),
 ]
 METHOD_NAMES = {
     "none": "no adaptation",
@@ -124,8 +124,15 @@ def four_figures(measured: Sequence[tuple[Measurement, Results]]) -> str:
     beam_size = measured[0][1]["decoding"]["beam_size"]
     rows = [["WER % (95 %)", "greedy", "greedy, adapted", f"beam {beam_size} + LM", "the same, adapted"]]
     for measurement, results in measured:
-        summaries = [*results["results"], *results["results_of_beam"]]
-        rows.append([measurement.data, *map(percent_of("wer"), summaries)])
+        last_method = results["results"][-1]["method"]  # with the number of steps that suits the language model
+        wanted = [
+            ("results", "none"),
+            ("results", "ttt"),
+            ("results_of_beam", "none"),
+            ("results_of_beam", last_method),
+        ]
+        found = [next(row for row in results[part] if row["method"] == method) for part, method in wanted]
+        rows.append([measurement.data, *map(percent_of("wer"), found)])
     return markdown_table(rows)
 
 
@@ -210,7 +217,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     with one_line_errors():
         documents = arguments.documents or [path for name in DOCUMENTS for path in sorted(REPOSITORY.glob(name))]
         if arguments.check:
-            raise SystemExit(not check(documents, weights_of(arguments.checkpoint)[0]))
+            raise SystemExit(not check(documents, describe_model(arguments.checkpoint).weights))
         raise SystemExit(not make(arguments, documents))
 
 
@@ -261,29 +268,30 @@ def make(arguments: argparse.Namespace, documents: Sequence[Path]) -> bool:
         raise UserError("--data_dir: is missing; give DATA_DIR of recipes/small/README.md")
     if arguments.max_utterances is not None and arguments.documents is None:
         documents = []  # a trial
-    weights, state = weights_of(arguments.checkpoint)
-    output_dir = arguments.output_dir.resolve() / state
+    model = describe_model(arguments.checkpoint)
+    output_dir = arguments.output_dir.resolve() / model.state
     folders = _prepare_folders(arguments, output_dir)
+    values = {name: str(folder) for name, folder in folders.items()} | {"model_methods": model.methods}
     extra = ["--checkpoint", str(arguments.checkpoint.resolve())] if arguments.checkpoint else []
     complete: dict[str, Results] = {}
     failed = []
     for measurement in MEASUREMENTS:
         if not any(measurement.name in table.measurements for table in wanted):
             continue
-        if "{test_clean}" in measurement.flags and "test_clean" not in folders:
+        if "{test_clean}" in measurement.flags and "test_clean" not in values:
             print_note(f"{measurement.name}: left out, as it needs --test_clean_dir")
             continue
-        results = measure(measurement, folders, output_dir / measurement.name, arguments.max_utterances, extra)
+        results = measure(measurement, values, output_dir / measurement.name, arguments.max_utterances, extra)
         if results is None:
             failed.append(measurement.name)
             continue
-        if results["weights_sha256"] != weights:
+        if results["weights_sha256"] != model.weights:
             raise UserError(f"{measurement.name}: the model has been replaced meanwhile; start this again")
         complete[measurement.name] = results
         for table in wanted:
             if measurement.name in table.measurements and complete.keys() >= set(table.measurements):
                 measured = [(each, complete[each.name]) for each in MEASUREMENTS if each.name in table.measurements]
-                text = f"{table.format(measured)}\n\n{origin(measured, weights)}\n"
+                text = f"{table.format(measured)}\n\n{origin(measured, model.weights)}\n"
                 write_atomically(output_dir / f"{table.name}.md", text)
                 fill(documents, table.name, text)
                 print(f"\n{table.name}:\n\n{text}", flush=True)
@@ -292,29 +300,47 @@ def make(arguments: argparse.Namespace, documents: Sequence[Path]) -> bool:
     return not failed
 
 
-def weights_of(checkpoint: Path | None) -> tuple[str, str]:
-    """The checksum of a model's weights, and the name of a folder for all that depends on its options, too."""
+@dataclass(frozen=True)
+class ModelDescription:
+    """What the measurements depend on.
+
+    weights: their checksum. methods: as the model is, and adapted, with the steps that it takes greedily and those
+    before a language model. state: a name for weights, options of adaptation and weights of the language model.
+    """
+
+    weights: str
+    methods: str
+    state: str
+
+
+def describe_model(checkpoint: Path | None) -> ModelDescription:
+    """Raises UserError: there is no such model."""
     from lact_asr_model.acoustic_models.loading import load
     from lact_asr_model.commands.options import checkpoint_dir
     from lact_asr_model.decoding.tuned_weights import FILE_NAME
     from lact_asr_model.evaluation.comparison import weights_digest
 
     model = load(checkpoint)
-    weights = weights_digest(model.model)
+    options = model.default_options
+    steps_with_lm = options.before_language_model().steps
+    methods = "none,ttt" if steps_with_lm == options.steps else f"none,ttt,ttt:{steps_with_lm}"
     of_lm = checkpoint_dir(None if checkpoint is None else str(checkpoint)) / FILE_NAME
-    settings = [weights, asdict(model.default_options), of_lm.read_text() if of_lm.is_file() else ""]
-    return weights, hashlib.sha256(json.dumps(settings).encode()).hexdigest()[:WEIGHTS_LENGTH]
+    weights = weights_digest(model.model)
+    settings = [weights, asdict(options), of_lm.read_text() if of_lm.is_file() else ""]
+    return ModelDescription(
+        weights, methods, hashlib.sha256(json.dumps(settings).encode()).hexdigest()[:WEIGHTS_LENGTH]
+    )
 
 
 def measure(
     measurement: Measurement,
-    folders: dict[str, Path],
+    values: dict[str, str],
     output_dir: Path,
     max_utterances: int | None = None,
     extra: Sequence[str] = (),
 ) -> Results | None:
     """The results of a measurement, which is made if that has not been done; None = it could not be."""
-    command = [*measurement.arguments(folders), *extra]
+    command = [*measurement.arguments(values), *extra]
     told = measurement.flags
     if max_utterances is not None:
         limit = "--max_recordings" if "--max_recordings" in command else "--max_utterances"
