@@ -42,12 +42,16 @@ PLACE = re.compile(
 )
 WEIGHTS_LENGTH = 12
 
-EVALUATE = "-m lact_asr_model.cli evaluate --num_threads 1 --beam_size 50 --lm bundled --seed 0"
+EVALUATE = "-m lact_asr_model.cli evaluate --num_threads 1 --seed 0 --beam_size 50 --lm bundled"
 LAYER_MEMORY = "benchmarks/layer_memory.py --num_threads 1 --seed 0"
 OF_PROTOCOL = (
     "--max_utterances 20 --conditions protocol --noise_dir {held_out_noise} --impulse_response_dir {data}/rir "
     "--babble_dir {data}/LibriSpeech/dev-mini --methods none,suta:10,ttt:1,ttt:2 --peer_learning_rate 5e-5"
 )  # SUTA's rate is the best one on dev-mini (docs/TTT.md)
+
+OF_MODEL = "--methods {model_methods}"
+COMMON_VOICE = "common-voice-delta"
+OF_COMMON_VOICE = "--data_dir {data} --subset common-voice-delta/en/test.tsv"
 
 Results = dict[str, Any]  # the content of a results.json
 
@@ -57,17 +61,19 @@ class Measurement:
     """A command that leaves a `results.json`.
 
     data: what the line below a table calls its data. hours: expected, on one idle core that recognises 18 s of speech
-    in a second and takes two steps of entropy; a loss that is taught by a language model takes longer.
+    in a second; a loss that is taught by a language model takes longer. flags: of the program, with names of folders
+    in braces, and of the methods that are the model's own ("model_methods"). program: what Python runs.
     """
 
     name: str
     data: str
     hours: float
-    command: str
+    flags: str
+    program: str = EVALUATE
 
-    def arguments(self, folders: dict[str, Path]) -> list[str]:
-        """Of Python, with the folders in the places of their names."""
-        return [word.format_map({name: str(path) for name, path in folders.items()}) for word in self.command.split()]
+    def arguments(self, values: dict[str, str]) -> list[str]:
+        """Of Python, with the values in the places of their names."""
+        return [word.format_map(values) for word in f"{self.program} {self.flags}".split()]
 
 
 @dataclass(frozen=True)
@@ -81,44 +87,33 @@ class Table:
 
 # the most important ones first, for they are made in this order
 MEASUREMENTS = [
-    Measurement("test-mini", "test-mini", 0.15, f"{EVALUATE} --data_dir {{data}} --subset test-mini"),
-    Measurement(
-        "test-clean", "LibriSpeech test-clean", 2.7, f"{EVALUATE} --data_dir {{test_clean}} --subset test-clean"
-    ),
-    Measurement("dev-mini", "dev-mini", 0.15, f"{EVALUATE} --data_dir {{data}} --subset dev-mini"),
-    Measurement(
-        "common-voice-delta",
-        "Common Voice delta",
-        0.4,
-        f"{EVALUATE} --data_dir {{data}} --subset common-voice-delta/en/test.tsv",
-    ),
-    Measurement("adults", "speechocean762 test, adults", 0.4, f"{EVALUATE} --subset {{by_age}}/adults.jsonl"),
-    Measurement("children", "speechocean762 test, children", 0.4, f"{EVALUATE} --subset {{by_age}}/children.jsonl"),
+    Measurement("test-mini", "test-mini", 0.15, f"--data_dir {{data}} --subset test-mini {OF_MODEL}"),
+    Measurement("test-clean", "LibriSpeech test-clean", 3, f"--data_dir {{test_clean}} --subset test-clean {OF_MODEL}"),
+    Measurement("dev-mini", "dev-mini", 0.15, f"--data_dir {{data}} --subset dev-mini {OF_MODEL}"),
+    Measurement(COMMON_VOICE, "Common Voice delta", 0.4, f"{OF_COMMON_VOICE} {OF_MODEL}"),
+    Measurement("adults", "speechocean762 test, adults", 0.4, f"--subset {{by_age}}/adults.jsonl {OF_MODEL}"),
+    Measurement("children", "speechocean762 test, children", 0.4, f"--subset {{by_age}}/children.jsonl {OF_MODEL}"),
     Measurement(
         "cost",
         "test-mini",
         0.2,
-        f"{EVALUATE} --data_dir {{data}} --subset test-mini --max_utterances 20 "
-        "--methods none,tent,suta:10,ttt:1,ttt:2",
+        "--data_dir {data} --subset test-mini --max_utterances 20 --methods none,tent,suta:10,ttt:1,ttt:2",
     ),
-    Measurement(
-        "protocol-test-mini", "test-mini", 2.6, f"{EVALUATE} --data_dir {{data}} --subset test-mini {OF_PROTOCOL}"
-    ),
+    Measurement("protocol-test-mini", "test-mini", 2.3, f"--data_dir {{data}} --subset test-mini {OF_PROTOCOL}"),
     Measurement(
         "layer-memory",
         "LibriSpeech test-clean",
         0.4,
-        f"{LAYER_MEMORY} --data_dir {{test_clean}} --subset test-clean --max_recordings 40 "
-        "--conditions clean,noise:5:rain --noise_dir {held_out_noise}",
+        "--data_dir {test_clean} --subset test-clean --max_recordings 40 --conditions clean,noise:5:rain "
+        "--noise_dir {held_out_noise}",
+        LAYER_MEMORY,
     ),
-    Measurement(
-        "protocol-common-voice-delta",
-        "Common Voice delta",
-        1.4,
-        f"{EVALUATE} --data_dir {{data}} --subset common-voice-delta/en/test.tsv {OF_PROTOCOL}",
-    ),
+    Measurement(f"protocol-{COMMON_VOICE}", "Common Voice delta", 1.3, f"{OF_COMMON_VOICE} {OF_PROTOCOL}"),
 ]
-METHOD_NAMES = {"none": "no adaptation", "tent": "TENT, 10 steps", "suta:10": "SUTA, 10 steps"} | {
+METHOD_NAMES = {
+    "none": "no adaptation",
+    "tent": "TENT, 10 steps",
+    "suta:10": "SUTA, 10 steps",
     "ttt:1": "ours, 1 step",
     "ttt:2": "ours, 2 steps",
 }
@@ -129,8 +124,15 @@ def four_figures(measured: Sequence[tuple[Measurement, Results]]) -> str:
     beam_size = measured[0][1]["decoding"]["beam_size"]
     rows = [["WER % (95 %)", "greedy", "greedy, adapted", f"beam {beam_size} + LM", "the same, adapted"]]
     for measurement, results in measured:
-        summaries = [*results["results"], *results["results_of_beam"]]
-        rows.append([measurement.data, *map(percent_of("wer"), summaries)])
+        last_method = results["results"][-1]["method"]  # with the number of steps that suits the language model
+        wanted = [
+            ("results", "none"),
+            ("results", "ttt"),
+            ("results_of_beam", "none"),
+            ("results_of_beam", last_method),
+        ]
+        found = [next(row for row in results[part] if row["method"] == method) for part, method in wanted]
+        rows.append([measurement.data, *map(percent_of("wer"), found)])
     return markdown_table(rows)
 
 
@@ -189,8 +191,8 @@ def layer_memory(measured: Sequence[tuple[Measurement, Results]]) -> str:
     return markdown_table(rows)
 
 
-OTHER_SETS = ("dev-mini", "test-mini", "common-voice-delta", "adults", "children")
-PROTOCOLS = ("test-mini", "common-voice-delta")
+OTHER_SETS = ("dev-mini", "test-mini", COMMON_VOICE, "adults", "children")
+PROTOCOLS = ("test-mini", COMMON_VOICE)
 TABLES = [
     Table("test-clean", ("test-clean",), four_figures),
     Table("other-sets", OTHER_SETS, four_figures),
@@ -215,7 +217,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     with one_line_errors():
         documents = arguments.documents or [path for name in DOCUMENTS for path in sorted(REPOSITORY.glob(name))]
         if arguments.check:
-            raise SystemExit(not check(documents, weights_of(arguments.checkpoint)[0]))
+            raise SystemExit(not check(documents, describe_model(arguments.checkpoint).weights))
         raise SystemExit(not make(arguments, documents))
 
 
@@ -260,66 +262,86 @@ def check(documents: Sequence[Path], weights: str) -> bool:
 
 
 def make(arguments: argparse.Namespace, documents: Sequence[Path]) -> bool:
-    """Measure what the tables need, and write each as soon as it is complete; returns whether all are."""
+    """Measure what the tables need, and write each as soon as it is complete; returns whether nothing failed."""
     wanted = _wanted_tables(arguments.only, documents)
     if arguments.data_dir is None:
         raise UserError("--data_dir: is missing; give DATA_DIR of recipes/small/README.md")
     if arguments.max_utterances is not None and arguments.documents is None:
         documents = []  # a trial
-    weights, state = weights_of(arguments.checkpoint)
-    output_dir = arguments.output_dir.resolve() / state
+    model = describe_model(arguments.checkpoint)
+    output_dir = arguments.output_dir.resolve() / model.state
     folders = _prepare_folders(arguments, output_dir)
+    values = {name: str(folder) for name, folder in folders.items()} | {"model_methods": model.methods}
     extra = ["--checkpoint", str(arguments.checkpoint.resolve())] if arguments.checkpoint else []
     complete: dict[str, Results] = {}
-    missing = []
+    failed = []
     for measurement in MEASUREMENTS:
         if not any(measurement.name in table.measurements for table in wanted):
             continue
-        results = measure(measurement, folders, output_dir / measurement.name, arguments.max_utterances, extra)
-        if results is None:
-            missing.append(measurement.name)
+        if "{test_clean}" in measurement.flags and "test_clean" not in values:
+            print_note(f"{measurement.name}: left out, as it needs --test_clean_dir")
             continue
+        results = measure(measurement, values, output_dir / measurement.name, arguments.max_utterances, extra)
+        if results is None:
+            failed.append(measurement.name)
+            continue
+        if results["weights_sha256"] != model.weights:
+            raise UserError(f"{measurement.name}: the model has been replaced meanwhile; start this again")
         complete[measurement.name] = results
         for table in wanted:
             if measurement.name in table.measurements and complete.keys() >= set(table.measurements):
                 measured = [(each, complete[each.name]) for each in MEASUREMENTS if each.name in table.measurements]
-                text = f"{table.format(measured)}\n\n{origin(measured, weights)}\n"
+                text = f"{table.format(measured)}\n\n{origin(measured, model.weights)}\n"
                 write_atomically(output_dir / f"{table.name}.md", text)
                 fill(documents, table.name, text)
                 print(f"\n{table.name}:\n\n{text}", flush=True)
-    if missing:
-        print_warning(f"not measured: {', '.join(missing)}; tables that need them stay as they were")
-    return not missing
+    if failed:
+        print_warning(f"not measured: {', '.join(failed)}; tables that need them stay as they were")
+    return not failed
 
 
-def weights_of(checkpoint: Path | None) -> tuple[str, str]:
-    """The checksum of a model's weights, and the name of a folder for all that depends on its options, too."""
+@dataclass(frozen=True)
+class ModelDescription:
+    """What the measurements depend on.
+
+    weights: their checksum. methods: as the model is, and adapted, with the steps that it takes greedily and those
+    before a language model. state: a name for weights, options of adaptation and weights of the language model.
+    """
+
+    weights: str
+    methods: str
+    state: str
+
+
+def describe_model(checkpoint: Path | None) -> ModelDescription:
+    """Raises UserError: there is no such model."""
     from lact_asr_model.acoustic_models.loading import load
     from lact_asr_model.commands.options import checkpoint_dir
     from lact_asr_model.decoding.tuned_weights import FILE_NAME
     from lact_asr_model.evaluation.comparison import weights_digest
 
     model = load(checkpoint)
-    weights = weights_digest(model.model)
+    options = model.default_options
+    steps_with_lm = options.before_language_model().steps
+    methods = "none,ttt" if steps_with_lm == options.steps else f"none,ttt,ttt:{steps_with_lm}"
     of_lm = checkpoint_dir(None if checkpoint is None else str(checkpoint)) / FILE_NAME
-    settings = [weights, asdict(model.default_options), of_lm.read_text() if of_lm.is_file() else ""]
-    return weights, hashlib.sha256(json.dumps(settings).encode()).hexdigest()[:WEIGHTS_LENGTH]
+    weights = weights_digest(model.model)
+    settings = [weights, asdict(options), of_lm.read_text() if of_lm.is_file() else ""]
+    return ModelDescription(
+        weights, methods, hashlib.sha256(json.dumps(settings).encode()).hexdigest()[:WEIGHTS_LENGTH]
+    )
 
 
 def measure(
     measurement: Measurement,
-    folders: dict[str, Path],
+    values: dict[str, str],
     output_dir: Path,
     max_utterances: int | None = None,
     extra: Sequence[str] = (),
 ) -> Results | None:
     """The results of a measurement, which is made if that has not been done; None = it could not be."""
-    try:
-        command = [*measurement.arguments(folders), *extra]
-    except KeyError:
-        print_note(f"{measurement.name}: left out, as it needs --test_clean_dir")
-        return None
-    told = measurement.command
+    command = [*measurement.arguments(values), *extra]
+    told = measurement.flags
     if max_utterances is not None:
         limit = "--max_recordings" if "--max_recordings" in command else "--max_utterances"
         command += [limit, str(max_utterances)]

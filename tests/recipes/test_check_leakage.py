@@ -131,7 +131,7 @@ def test_a_piece_of_a_held_out_sentence_is_counted(leakage, data, capsys) -> Non
 
 def test_a_subset_elsewhere_and_a_table(leakage, data, tmp_path_factory, capsys) -> None:
     elsewhere = DataFolder(tmp_path_factory.mktemp("elsewhere"))
-    elsewhere.add_subset("test-clean", "19", LONG)
+    elsewhere.add_subset("test-clean", "19", LONG, seed=5)
     data.add_subset("train-mini", "19", "YES")
     data.write_noise(data.path / "one.flac", None)
     (data.path / "table.csv").write_text(f"path,sentence,client_id\none.flac,{LONG.lower()},19\n")
