@@ -119,8 +119,8 @@ def adapt(
         UserError: the model does not have what the options ask for.
     """
     with torch.inference_mode(False), torch.no_grad():
-        inputs = {name: values.clone() for name, values in inputs.items()}
         moving = moving_weights(model, options)
+        inputs = {name: values.clone() for name, values in inputs.items()}
         speech = model.listen(
             inputs, moving.learned.keys(), exit_layer=options.exit_layer, max_seconds=options.max_seconds
         )
