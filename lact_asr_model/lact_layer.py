@@ -147,13 +147,20 @@ class FastWeightMemory(nn.Module):
         rates = rates.unflatten(-1, (3, self.num_heads)).permute(2, 0, 3, 1)
         return rates * frame_mask[:, None, :]
 
-    def forward(self, hidden: Tensor, frame_mask: Tensor, fast_weights: FastWeights | None = None) -> Tensor:
+    def forward(
+        self,
+        hidden: Tensor,
+        frame_mask: Tensor,
+        fast_weights: FastWeights | None = None,
+        first_order: bool = False,
+    ) -> Tensor:
         """Update the fast weights on the utterance and read them at every frame.
 
         Args:
             hidden: [batch, frames, hidden].
             frame_mask: bool [batch, frames], True = real.
             fast_weights: weights to start from instead of the learned ones, one set per utterance.
+            first_order: take the update for a constant where gradients are wanted, which makes them cheaper.
 
         Returns:
             [batch, frames, hidden].
@@ -170,6 +177,7 @@ class FastWeightMemory(nn.Module):
             muon=self.muon,
             schedule=self.schedule,
             chunk_size=self.chunk_size,
+            first_order=first_order,
         )
         answers = apply_fast_weights(updated, queries, self.chunk_size)
         return self.out_proj(merge_heads(self.output_norm(answers.to(self.output_norm.weight.dtype))))

@@ -88,10 +88,16 @@ class LactBlock(GradientCheckpointingLayer):
         )
         self.dropout = nn.Dropout(config.hidden_dropout)
 
-    def forward(self, hidden: Tensor, frame_mask: Tensor, fast_weights: FastWeights | None = None) -> Tensor:
-        """hidden [batch, frames, hidden], frame_mask bool [batch, frames], to [batch, frames, hidden]."""
+    def forward(
+        self,
+        hidden: Tensor,
+        frame_mask: Tensor,
+        fast_weights: FastWeights | None = None,
+        first_order: bool = False,
+    ) -> Tensor:
+        """hidden [batch, frames, hidden] to the same; the other arguments as in `FastWeightMemory.forward`."""
         hidden = hidden + self.dropout(self.attention(self.attention_norm(hidden), frame_mask))
-        hidden = hidden + self.dropout(self.memory(self.memory_norm(hidden), frame_mask, fast_weights))
+        hidden = hidden + self.dropout(self.memory(self.memory_norm(hidden), frame_mask, fast_weights, first_order))
         return hidden + self.dropout(self.feed_forward(self.feed_forward_norm(hidden)))
 
 
@@ -299,11 +305,16 @@ class HybridASRForCTC(PreTrainedModel):
         weights: Weights | None = None,
         first: int = 0,
         end: int | None = None,
+        first_order: bool = False,
     ) -> Iterator[Tensor]:
-        """The states [batch, frames, hidden] after each block from index `first` up to, without it, `end`."""
+        """The states [batch, frames, hidden] after each block from index `first` up to, without it, `end`.
+
+        With `first_order`, gradients take the memories' updates for constants.
+        """
         for index in range(first, self.config.num_hidden_layers if end is None else end):
             if not self.training or torch.rand(()) >= self.config.layerdrop:
-                hidden = self.layers[index](hidden, frame_mask, self._fast_weights_of(weights, index))
+                fast_weights = self._fast_weights_of(weights, index)
+                hidden = self.layers[index](hidden, frame_mask, fast_weights, first_order)
             yield hidden
 
     def classify(self, hidden: Tensor, frame_mask: Tensor | None = None) -> Tensor:

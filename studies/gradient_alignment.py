@@ -18,8 +18,8 @@ from torch import Tensor
 from tqdm.auto import tqdm
 
 from lact_asr_model.acoustic_models.hybrid import HybridAcousticModel
-from lact_asr_model.adaptation.options import LOSS_TYPES
-from lact_asr_model.adaptation.procedure import self_supervised_losses
+from lact_asr_model.adaptation.options import SELF_SUPERVISED
+from lact_asr_model.adaptation.procedure import losses_to_lower
 from lact_asr_model.checkpoint_io import load_checkpoint
 from lact_asr_model.data.conditions import parse_conditions
 from lact_asr_model.data.sources import read_utterances
@@ -76,20 +76,20 @@ def main() -> None:
         labels = torch.tensor([processor.tokenizer(utterance.text).input_ids])
         ctc = gradients(model(**inputs, labels=labels).loss, layers)
         speech = acoustic_model.listen(inputs, ())
-        for loss_type in LOSS_TYPES:
+        for loss_type in SELF_SUPERVISED:
             options = replace(acoustic_model.default_options, loss_type=loss_type)
-            losses, _ = self_supervised_losses(acoustic_model, speech, {}, options)
+            losses = losses_to_lower(acoustic_model, speech, {}, options)
             for layer, of_layer in gradients(losses.sum(), layers).items():
                 directions = [newton_schulz(gradient, model.config.newton_schulz_schedule) for gradient in of_layer]
                 cosines[condition.name, layer, loss_type].append(cosine(directions, ctc[layer]))
 
     print(f"{len(utterances)} utterances; mean cosine with the CTC gradient (standard error)\n")
-    print("| condition | layer | " + " | ".join(LOSS_TYPES) + " |")
-    print("|---|---|" + "---|" * len(LOSS_TYPES))
+    print("| condition | layer | " + " | ".join(SELF_SUPERVISED) + " |")
+    print("|---|---|" + "---|" * len(SELF_SUPERVISED))
     for condition in conditions:
         for layer in layers:
             cells = []
-            for loss_type in LOSS_TYPES:
+            for loss_type in SELF_SUPERVISED:
                 values = torch.tensor(cosines[condition.name, layer, loss_type])
                 cells.append(f"{values.mean():+.3f} ({values.std() / len(values) ** 0.5:.3f})")
             print(f"| {condition.name} | {layer} | " + " | ".join(cells) + " |")

@@ -86,7 +86,13 @@ class AcousticModel(ABC):
 
     @abstractmethod
     def listen(
-        self, inputs: "Mapping[str, Tensor]", names: Collection[str], *, exit_layer: int = 0, max_seconds: float = 0.0
+        self,
+        inputs: "Mapping[str, Tensor]",
+        names: Collection[str],
+        *,
+        exit_layer: int = 0,
+        max_seconds: float = 0.0,
+        first_order: bool = False,
     ) -> "Speech":
         """Prepare a batch for adaptation: see `adaptation.protocol.AdaptableModel.listen`."""
 

@@ -113,7 +113,13 @@ class HuggingFaceAcousticModel(AcousticModel):
         }
 
     def listen(
-        self, inputs: Mapping[str, Tensor], names: Collection[str], *, exit_layer: int = 0, max_seconds: float = 0.0
+        self,
+        inputs: Mapping[str, Tensor],
+        names: Collection[str],
+        *,
+        exit_layer: int = 0,
+        max_seconds: float = 0.0,
+        first_order: bool = False,
     ) -> Speech:
         if exit_layer:
             raise UserError(f"TTT option exit_layer is {exit_layer}; this model has its last head only, give 0")

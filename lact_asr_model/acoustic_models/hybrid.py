@@ -73,7 +73,13 @@ class HybridAcousticModel(AcousticModel):
         }
 
     def listen(
-        self, inputs: Mapping[str, Tensor], names: Collection[str], *, exit_layer: int = 0, max_seconds: float = 0.0
+        self,
+        inputs: Mapping[str, Tensor],
+        names: Collection[str],
+        *,
+        exit_layer: int = 0,
+        max_seconds: float = 0.0,
+        first_order: bool = False,
     ) -> Speech:
         config = self.model.config
         whole = dict(inputs)
@@ -96,7 +102,7 @@ class HybridAcousticModel(AcousticModel):
                 f"to move: give layers 0-{exit_layer - 1}"
             )
         if num_batched == len(names):
-            return _HybridSpeech(self.model, whole, beginning, conv_layers, blocks, exit_layer)
+            return _HybridSpeech(self.model, whole, beginning, conv_layers, blocks, exit_layer, first_order)
         if exit_layer:
             raise UserError(f"TTT option exit_layer is {exit_layer}; it goes with front_end and fast_weights only")
         num_frames = config.num_frames(beginning["input_values"].shape[1])
@@ -149,12 +155,12 @@ class _Stretch:
         frames = self._encoder.run_layers(self._before, self._lengths, filters, first=self._first_conv)
         return self._model.project(frames.mT, self._lengths)
 
-    def states(self, weights: Weights, end: int | None = None) -> tuple[Tensor, Tensor]:
+    def states(self, weights: Weights, end: int | None = None, first_order: bool = False) -> tuple[Tensor, Tensor]:
         """The state [batch, frames, hidden] after the blocks up to, without it, `end`, and the frame mask."""
         first = self._first_block if self._first_conv is None else 0
         features, frame_mask = self.encode(weights)
         hidden = self._state if self._first_conv is None else features
-        blocks = self._model.run_blocks(hidden, frame_mask, weights, first=first, end=end)
+        blocks = self._model.run_blocks(hidden, frame_mask, weights, first=first, end=end, first_order=first_order)
         return last_state(hidden, blocks), frame_mask
 
 
@@ -189,9 +195,11 @@ class _HybridSpeech:
         conv_layers: Sequence[int],
         blocks: Sequence[int],
         exit_layer: int,
+        first_order: bool,
     ) -> None:
         self._model = model
         self._exit_layer = exit_layer
+        self._first_order = first_order
         self.is_cut = beginning["input_values"].shape[1] < whole["input_values"].shape[1]
         self._beginning = _Stretch(model, beginning, conv_layers, blocks)
         self._make_whole = partial(_Stretch, model, whole, conv_layers, blocks)
@@ -210,7 +218,7 @@ class _HybridSpeech:
         return frames < self._model.frame_lengths(mask)[:, None]
 
     def hear(self, weights: Weights) -> _Heard:
-        state, frame_mask = self._beginning.states(weights, self._exit_layer or None)
+        state, frame_mask = self._beginning.states(weights, self._exit_layer or None, self._first_order)
         if self._exit_layer:
             logits = self._model.classify_at(state, frame_mask, self._exit_layer)
         else:

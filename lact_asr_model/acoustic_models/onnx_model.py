@@ -149,7 +149,13 @@ class OnnxAcousticModel(AcousticModel):
         self._refuse_to_adapt()
 
     def listen(
-        self, inputs: Mapping[str, Any], names: Collection[str], *, exit_layer: int = 0, max_seconds: float = 0.0
+        self,
+        inputs: Mapping[str, Any],
+        names: Collection[str],
+        *,
+        exit_layer: int = 0,
+        max_seconds: float = 0.0,
+        first_order: bool = False,
     ) -> NoReturn:
         """Raises UserError."""
         self._refuse_to_adapt()

@@ -9,7 +9,10 @@ from typing import Any
 from lact_asr_model.errors import UserError
 
 ALL_LAYERS = "all"
-LOSS_TYPES = ("masked_prediction", "entropy", "entropy_mcc")
+SELF_SUPERVISED = ("masked_prediction", "entropy", "entropy_mcc")
+TAUGHT = ("lm", "lm_entropy_mcc")
+LOSS_TYPES = SELF_SUPERVISED + TAUGHT
+SPEEDS = ("exact", "fast")
 MODES = ("episodic", "continual")
 GROUPS = ("fast_weights", "front_end", "norms", "attention", "suta")  # a model has some of them
 BOTH = "both"
@@ -34,9 +37,10 @@ def _option(
 class AdaptationOptions:
     """How to adapt; each field is the configuration's `ttt_...` and the command line's `--ttt_...` of that name.
 
-    loss_type "entropy_mcc" is entropy with minimum class confusion. parameters are names of weight groups joined by
-    "+", or "both" for front_end+fast_weights; `layers` are those of every group but front_end, and all start at 0. A
-    recording's seed decides the masks.
+    loss_type "entropy_mcc" is entropy with minimum class confusion, "lm" the CTC loss of what a beam search with a
+    language model reads before adaptation, "lm_entropy_mcc" the sum of both. parameters are names of weight groups
+    joined by "+", or "both" for front_end+fast_weights; `layers` are those of every group but front_end, and all start
+    at 0. A recording's seed decides the masks.
 
     Raises:
         UserError: a value that cannot be used.
@@ -104,6 +108,15 @@ class AdaptationOptions:
             below=1,
         ),
     )
+    speed: str = field(
+        default="exact",
+        metadata=_option(
+            "exact, or fast: the steps are taken in bfloat16 where the device has it, and their gradients leave out "
+            "how the layer memory updates itself; the last pass is exact",
+            metavar="SPEED",
+            choices=SPEEDS,
+        ),
+    )
     mode: str = field(
         default="episodic",
         metadata=_option(
@@ -120,6 +133,11 @@ class AdaptationOptions:
     def __post_init__(self) -> None:
         for option in fields(self):
             check_option(option, getattr(self, option.name), f"TTT option {option.name}")
+
+    @property
+    def is_taught(self) -> bool:
+        """Whether the loss needs a teacher."""
+        return self.loss_type in TAUGHT
 
     @property
     def groups(self) -> tuple[str, ...]:

@@ -14,17 +14,20 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from functools import cached_property
+from typing import Any
 
 import torch
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
-from lact_asr_model.adaptation.losses import LOGIT_LOSSES, mean_entropy
+from lact_asr_model.adaptation.lessons import Lesson, Teacher, taught_loss
+from lact_asr_model.adaptation.losses import LOGIT_LOSSES, entropy_mcc_loss, mean_entropy
 from lact_asr_model.adaptation.options import AdaptationOptions, parse_layers
 from lact_asr_model.adaptation.protocol import AdaptableModel, Heard, Speech, WeightGroup, Weights
 from lact_asr_model.adaptation.steps import Size, take_step
 from lact_asr_model.errors import UserError
 from lact_asr_model.ops.masks import sample_span_mask
+from lact_asr_model.ops.precision import quick_arithmetic
 
 
 @dataclass(frozen=True, eq=False)
@@ -103,6 +106,7 @@ def adapt(
     inputs: Mapping[str, Tensor],
     options: AdaptationOptions,
     start: Weights | None = None,
+    teacher: Teacher | None = None,
 ) -> Adaptation:
     """Adapt every utterance of a batch to itself, and recognise it.
 
@@ -114,31 +118,45 @@ def adapt(
         inputs: the arguments of its forward pass: samples [batch, samples] and, if padded, their mask.
         options: see `AdaptationOptions`.
         start: the weights to start from, such as those of an earlier adaptation; None = the model's own.
+        teacher: what a taught loss learns from; it hears the utterances once, before the first step.
 
     Raises:
-        UserError: the model does not have what the options ask for.
+        UserError: the model does not have what the options ask for, or a teacher is missing.
     """
+    if options.is_taught and teacher is None:
+        raise UserError(
+            f"TTT option loss_type is {options.loss_type!r}; it learns from a beam search with a language model, "
+            "give a beam size of 50"
+        )
     with torch.inference_mode(False), torch.no_grad():
         moving = moving_weights(model, options)
         inputs = {name: values.clone() for name, values in inputs.items()}
         speech = model.listen(
-            inputs, moving.learned.keys(), exit_layer=options.exit_layer, max_seconds=options.max_seconds
+            inputs,
+            moving.learned.keys(),
+            exit_layer=options.exit_layer,
+            max_seconds=options.max_seconds,
+            first_order=options.speed == "fast",
         )
         num_utterances = len(next(iter(inputs.values())))
         weights = start = start or moving.copies(num_utterances)
         losses = torch.zeros(options.steps, num_utterances, device=speech.frame_mask.device)
         learns = torch.ones(num_utterances, dtype=torch.bool, device=losses.device)
         unadapted: tuple[Tensor, Tensor] | None = None
+        lessons: list[Lesson] | None = None
         for step in range(options.steps if speech.frame_mask.any() else 0):
             listening = _listen(model, speech, weights, options)
-            losses[step] = listening.losses.detach()
+            if step == 0 and teacher is not None and options.is_taught:
+                lessons = teacher(listening.heard_answer(), speech.frame_mask)
+            losses_of_step = listening.losses(lessons)
+            losses[step] = losses_of_step.detach()
             if step == 0 and (options.skip_entropy or options.unadapted_share):
                 unadapted = listening.answer()
                 if options.skip_entropy:
                     learns = mean_entropy(*unadapted, options.temperature, model.blank_id) >= options.skip_entropy
                 if not learns.any():
                     return Adaptation(start, start, losses, *unadapted, unadapted[0])
-            weights = moving.step(weights, listening.gradients(), learns)
+            weights = moving.step(weights, listening.gradients(losses_of_step), learns)
         logits, frame_mask = speech.recognize(weights)
         if unadapted is None:
             return Adaptation(weights, start, losses, logits, frame_mask)
@@ -180,8 +198,8 @@ def adapt_for_training(
     def take_one(*tensors: Tensor) -> tuple[Tensor, ...]:
         at = dict(zip(names, tensors, strict=True))
         with around_step():
-            gradients = _listen(model, speech, at, options, exact=exact).gradients()
-            return tuple(moving.step(at, gradients, everyone).values())
+            listening = _listen(model, speech, at, options, exact=exact)
+            return tuple(moving.step(at, listening.gradients(listening.losses()), everyone).values())
 
     for _ in range(options.steps):
         if recompute:
@@ -192,19 +210,19 @@ def adapt_for_training(
     return weights
 
 
-def self_supervised_losses(
-    model: AdaptableModel, speech: Speech, weights: Weights, options: AdaptationOptions
-) -> tuple[Tensor, Heard | None]:
-    """The losses [batch] that the steps lower, and the pass that they come from if nothing was hidden in it.
+def losses_to_lower(
+    model: AdaptableModel,
+    speech: Speech,
+    weights: Weights,
+    options: AdaptationOptions,
+    lessons: Sequence[Lesson] | None = None,
+) -> Tensor:
+    """The losses [batch] that a step from these weights lowers.
 
-    Masks depend only on `options.seed` and an utterance's own length.
+    Args:
+        lessons: one for each utterance, if the loss is a taught one.
     """
-    if options.loss_type == "masked_prediction":
-        span_mask = _span_mask(speech.frame_mask, options)
-        return speech.predict_masked(weights, span_mask), None
-    heard = speech.hear(weights)
-    loss = LOGIT_LOSSES[options.loss_type]
-    return loss(heard.logits, speech.frame_mask, options.temperature, model.blank_id), heard
+    return _listen(model, speech, weights, options, exact=True).losses(lessons)
 
 
 def mean_of_answers(unadapted: Tensor, adapted: Tensor, unadapted_share: float) -> Tensor:
@@ -214,26 +232,53 @@ def mean_of_answers(unadapted: Tensor, adapted: Tensor, unadapted_share: float) 
 
 @dataclass(frozen=True, eq=False)
 class _Listening:
-    """A pass before a step: its losses [batch], and the weights that they have gradients to."""
+    """A pass before a step, whose losses have gradients to the weights.
 
+    heard: None for masked prediction, which hears the utterances with some frames hidden.
+    """
+
+    model: AdaptableModel
     speech: Speech
     weights: Weights
-    losses: Tensor
+    options: AdaptationOptions
     heard: Heard | None
     exact: bool
 
-    def gradients(self) -> Weights:
+    def losses(self, lessons: Sequence[Lesson] | None = None) -> Tensor:
+        """The losses [batch]; masks depend only on `options.seed` and an utterance's own length."""
+        options, frame_mask, blank_id = self.options, self.speech.frame_mask, self.model.blank_id
         with torch.enable_grad():
-            total = self.losses.sum()
+            if self.heard is None:
+                with _arithmetic(options, frame_mask, self.exact):
+                    return self.speech.predict_masked(self.weights, _span_mask(frame_mask, options))
+            logits = self.heard.logits
+            if not options.is_taught:
+                return LOGIT_LOSSES[options.loss_type](logits, frame_mask, options.temperature, blank_id)
+            assert lessons is not None
+            losses = taught_loss(logits, frame_mask, lessons, blank_id)
+            if options.loss_type == "lm_entropy_mcc":
+                losses = losses + entropy_mcc_loss(logits, frame_mask, options.temperature, blank_id)
+            return losses
+
+    def gradients(self, losses: Tensor) -> Weights:
+        with torch.enable_grad():
+            total = losses.sum()
         moving = list(self.weights.values())
         gradients = torch.autograd.grad(total, moving, create_graph=self.exact, materialize_grads=True)
         return dict(zip(self.weights, gradients, strict=True))
+
+    def heard_answer(self) -> Tensor:
+        """The logits of the last head for what the steps listen to, from this pass."""
+        assert self.heard is not None
+        with _arithmetic(self.options, self.speech.frame_mask, self.exact):
+            logits = self.heard.answer()
+        return logits.to(torch.promote_types(logits.dtype, torch.float32))
 
     def answer(self) -> tuple[Tensor, Tensor]:
         """Logits and frame mask of the whole utterances, without a second pass if this one has heard them whole."""
         if self.heard is None or self.speech.is_cut:
             return self.speech.recognize(self.weights)
-        return self.heard.answer(), self.speech.frame_mask
+        return self.heard_answer(), self.speech.frame_mask
 
 
 def _listen(
@@ -244,9 +289,16 @@ def _listen(
         name: weight if exact and weight.requires_grad else weight.detach().requires_grad_()
         for name, weight in weights.items()
     }
-    with torch.enable_grad():
-        losses, heard = self_supervised_losses(model, speech, at, options)
-    return _Listening(speech, at, losses, heard, exact)
+    heard = None
+    if options.loss_type != "masked_prediction":
+        with torch.enable_grad(), _arithmetic(options, speech.frame_mask, exact):
+            heard = speech.hear(at)
+    return _Listening(model, speech, at, options, heard, exact)
+
+
+def _arithmetic(options: AdaptationOptions, frame_mask: Tensor, exact: bool) -> AbstractContextManager[Any]:
+    """What a step's own passes are computed in."""
+    return quick_arithmetic(frame_mask.device) if options.speed == "fast" and not exact else nullcontext()
 
 
 def _span_mask(frame_mask: Tensor, options: AdaptationOptions) -> Tensor:

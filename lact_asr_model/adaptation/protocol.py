@@ -90,7 +90,13 @@ class AdaptableModel(Protocol):
         ...
 
     def listen(
-        self, inputs: Mapping[str, Tensor], names: Collection[str], *, exit_layer: int = 0, max_seconds: float = 0.0
+        self,
+        inputs: Mapping[str, Tensor],
+        names: Collection[str],
+        *,
+        exit_layer: int = 0,
+        max_seconds: float = 0.0,
+        first_order: bool = False,
     ) -> Speech:
         """Prepare a batch.
 
@@ -99,6 +105,7 @@ class AdaptableModel(Protocol):
             names: of the weights that will move; `hear` takes no others.
             exit_layer: the steps end at the intermediate head after so many blocks; 0 = at the last head.
             max_seconds: the steps listen to so much of each utterance, from its beginning; 0 = to all of it.
+            first_order: gradients may take the updates of a layer memory for constants, if the model has one.
 
         Raises:
             UserError: there is no such head, or the model takes one utterance at a time.

@@ -10,9 +10,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from lact_asr_model.commands.options import (
+    add_decoding_options,
     add_model_options,
     add_ttt_options,
     load_model,
+    make_decoding_options,
     make_ttt_options,
 )
 from lact_asr_model.data.conditions import CONDITION_GROUPS, CONDITIONS, PROTOCOL
@@ -26,6 +28,8 @@ Methods: {METHODS}.
   none          recognises without adapting
   tent          LayerNorms, entropy, AdamW, 10 steps
   suta          LayerNorms, conv encoder and feature projection, entropy and class confusion, AdamW, 10 steps
+  suta_lm       SUTA that stops where a language model finds the text most probable; li_tta: SUTA that also learns what
+                beam search with a language model reads; these, and the losses lm and lm_entropy_mcc, need --beam_size
   ttt           Muon steps as the adaptation options say; ttt_front_end adapts what its name says
   continual     the same, but each utterance starts from the weights that the one before it left; under every
                 condition they begin anew
@@ -118,6 +122,7 @@ def _parser() -> argparse.ArgumentParser:
         help="gets utterances.jsonl, settings.json and results.json (default: %(default)s)",
     )
     add_ttt_options(parser)
+    add_decoding_options(parser, in_processes=False)
     add_model_options(parser)
     return parser
 
@@ -130,6 +135,8 @@ def _run(arguments: argparse.Namespace) -> None:
             raise UserError(f"--{name} {value}: is below {least}; give {least} or more")
     if arguments.ttt_mode is not None:
         raise UserError(f"--ttt_mode {arguments.ttt_mode}: the method says it here; choose ttt or continual")
+
+    decoding = make_decoding_options(arguments)
 
     from lact_asr_model.evaluation.evaluate import Comparison, compare
 
@@ -149,6 +156,7 @@ def _run(arguments: argparse.Namespace) -> None:
         peer_learning_rate=arguments.peer_learning_rate,
         batch_size=arguments.batch_size,
         seed=arguments.seed,
+        decoding=decoding if decoding.beam_size > 1 else None,
     )
     if arguments.plots:
         from lact_asr_model.evaluation.plots import load_figure_class
@@ -165,7 +173,14 @@ def _run(arguments: argparse.Namespace) -> None:
         from lact_asr_model.evaluation.plots import draw_plots
 
         draw_plots(summaries, shifted, records, arguments.output_dir)
-    if arguments.compact:
-        print(*(format_compact_table(summaries, shifted, rate) for rate in ("wer", "cer")), sep="\n\n")
-    else:
-        print(format_table(summaries + shifted))
+    tables = {"": (summaries, shifted)}
+    if decoding.beam_size > 1:
+        of_beam = results["results_of_beam"], results["mean_of_shifted_of_beam"]
+        tables = {"Greedy decoding:\n": tables[""], f"\nBeam search, {decoding.beam_size} hypotheses:\n": of_beam}
+    for title, (of_conditions, over_conditions) in tables.items():
+        print(title, end="\n" if title else "")
+        if arguments.compact:
+            rates = ("wer", "cer")
+            print(*(format_compact_table(of_conditions, over_conditions, rate) for rate in rates), sep="\n\n")
+        else:
+            print(format_table(of_conditions + over_conditions))

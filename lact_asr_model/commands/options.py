@@ -49,8 +49,11 @@ def add_ttt_options(parser: argparse.ArgumentParser) -> argparse._ArgumentGroup:
     return group
 
 
-def add_decoding_options(parser: argparse.ArgumentParser, beam_size: int = 1) -> None:
-    """How to turn log-probabilities into text; `beam_size` is the default."""
+def add_decoding_options(parser: argparse.ArgumentParser, beam_size: int = 1, *, in_processes: bool = True) -> None:
+    """How to turn log-probabilities into text; `beam_size` is the default.
+
+    `in_processes`: whether the command can decode in processes of its own.
+    """
     group = parser.add_argument_group("decoding; a beam above 1 needs the lm extra")
     default = "1 (default) is greedy decoding" if beam_size == 1 else f"hypotheses to keep (default: {beam_size})"
     group.add_argument("--beam_size", type=int, default=beam_size, metavar="N", help=default)
@@ -70,16 +73,17 @@ def add_decoding_options(parser: argparse.ArgumentParser, beam_size: int = 1) ->
     )
     group.add_argument("--hotword_weight", type=float, metavar="S", help="score of a hotword (default: 10)")
     group.add_argument("--n_best", type=int, metavar="N", help="hypotheses in JSON lines (default: the best only)")
-    group.add_argument(
-        "--decoding_processes",
-        type=int,
-        default=0,
-        metavar="N",
-        help="decode in N processes while the model computes the next batch (default: 0, in this one)",
-    )
+    if in_processes:
+        group.add_argument(
+            "--decoding_processes",
+            type=int,
+            default=0,
+            metavar="N",
+            help="decode in N processes while the model computes the next batch (default: 0, in this one)",
+        )
 
 
-def make_decoding_options(arguments: argparse.Namespace) -> "DecodingOptions":
+def make_decoding_options(arguments: argparse.Namespace, *, for_adapted: bool = False) -> "DecodingOptions":
     """The options of `add_decoding_options`, and the weights beside the checkpoint. Raises UserError."""
     from lact_asr_model.decoding.options import NONE, DecodingOptions
 
@@ -91,14 +95,15 @@ def make_decoding_options(arguments: argparse.Namespace) -> "DecodingOptions":
                 raise UserError(f"--{name}: has no effect on greedy decoding; add --beam_size 50")
     if arguments.hotwords is not None:
         given["hotwords"] = tuple(word.strip() for word in arguments.hotwords.split(",") if word.strip())
-    if arguments.decoding_processes < 0:
+    if getattr(arguments, "decoding_processes", 0) < 0:
         raise UserError(f"--decoding_processes {arguments.decoding_processes}: is negative; give 0 or more")
-    return DecodingOptions(arguments.beam_size, weights_dir=checkpoint_dir(arguments.checkpoint), **given)
+    weights_dir = checkpoint_dir(arguments.checkpoint)
+    return DecodingOptions(arguments.beam_size, weights_dir=weights_dir, for_adapted=for_adapted, **given)
 
 
-def start_decoder(arguments: argparse.Namespace, vocabulary: list[str]) -> "Decoder":
+def start_decoder(arguments: argparse.Namespace, vocabulary: list[str], *, for_adapted: bool = False) -> "Decoder":
     """The decoder of the options, in processes of its own if they say so. Raises UserError."""
-    options = make_decoding_options(arguments)
+    options = make_decoding_options(arguments, for_adapted=for_adapted)
     if arguments.decoding_processes == 0:
         from lact_asr_model.decoding.factory import make_decoder
 
@@ -180,9 +185,11 @@ def make_transcriber(arguments: argparse.Namespace) -> "Transcriber":
 
     from lact_asr_model.recognition.transcriber import Transcriber
 
+    is_taught = options is not None and options.is_taught and arguments.beam_size > 1
     return Transcriber(
         model,
-        decoder=start_decoder(arguments, model.vocabulary),
+        teacher=start_decoder(arguments, model.vocabulary) if is_taught else None,
+        decoder=start_decoder(arguments, model.vocabulary, for_adapted=options is not None),
         ttt_options=options,
         device=model.device,
         batch_size=arguments.batch_size,

@@ -2,37 +2,29 @@
 
 import argparse
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import replace
-from functools import reduce
-from operator import add
+from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lact_asr_model.commands.options import (
     add_decoding_options,
     add_model_options,
+    add_ttt_options,
     checkpoint_dir,
+    given_ttt_options,
     load_model,
     make_decoding_options,
+    make_ttt_options,
 )
-from lact_asr_model.data.sources import read_references
-from lact_asr_model.data.utterance import load_samples
-from lact_asr_model.decoding.factory import make_decoder
-from lact_asr_model.decoding.hypothesis import Hypothesis
-from lact_asr_model.decoding.options import NONE, DecodingOptions
-from lact_asr_model.decoding.parallel import ParallelDecoder
+from lact_asr_model.data.conditions import parse_conditions
+from lact_asr_model.decoding.options import NONE
 from lact_asr_model.decoding.tuned_weights import Weights, write_tuned_weights
 from lact_asr_model.errors import UserError, one_line_errors
-from lact_asr_model.metrics import ErrorCounts, character_errors, word_errors
+from lact_asr_model.evaluation.tasks import make_tasks
 
 if TYPE_CHECKING:
-    import numpy as np
-
     from lact_asr_model.decoding.language_model import LanguageModel
-
-_FIRST_STEPS = Weights(lm_weight=0.4, word_score=1.0)
-_SMALLEST_LM_WEIGHT_STEP = 0.05
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -45,15 +37,25 @@ def main(argv: Sequence[str] | None = None) -> None:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         description="Find the weights of a language model with the fewest word errors on a development set.",
-        epilog="The weights are written beside the checkpoint, where `lact-asr transcribe` finds them.",
+        epilog="The weights are written beside the checkpoint, where `lact-asr transcribe` finds them. There is one "
+        "pair for recognising plainly and one, of --use_ttt, for recognising with adaptation, which makes a model "
+        "surer of what it says.",
     )
     data = parser.add_argument_group("data")
     data.add_argument("--data_dir", metavar="DIR", help="folder of the LibriSpeech subsets or manifests")
     data.add_argument("--subset", required=True, help="development set, such as dev-clean; never a test set")
-    data.add_argument("--max_utterances", type=int, metavar="N", help="only the first N utterances")
+    data.add_argument("--max_utterances", type=int, metavar="N", help="only N utterances, spread evenly over it")
     data.add_argument(
         "--normalize", action="store_true", help="spell numbers and symbols of the references out, in English"
     )
+    data.add_argument(
+        "--conditions",
+        default="clean",
+        metavar="LIST",
+        help="the utterances are heard under these in turn, as in `lact-asr evaluate` (default: %(default)s)",
+    )
+    data.add_argument("--noise_dir", metavar="DIR", help="recordings for the condition noise")
+    data.add_argument("--impulse_response_dir", metavar="DIR", help="rooms for the condition room")
     search = parser.add_argument_group("search")
     search.add_argument(
         "--num_trials", type=int, default=30, metavar="N", help="weights to try; 0: only describe the language model"
@@ -61,42 +63,11 @@ def _parser() -> argparse.ArgumentParser:
     search.add_argument(
         "--output_dir", type=Path, metavar="DIR", help="where decoding.json goes (default: beside the checkpoint)"
     )
+    ttt = add_ttt_options(parser)
+    ttt.add_argument("--use_ttt", action="store_true", help="tune the weights for recognition with adaptation")
     add_decoding_options(parser, beam_size=50)
     add_model_options(parser)
     return parser
-
-
-def search_weights(
-    errors_of: Callable[[Weights], tuple[int, int]], start: Weights, num_trials: int
-) -> tuple[Weights, tuple[int, int]]:
-    """Pattern search: try the neighbours of the best weights, move there if one is better, else halve the steps.
-
-    Args:
-        errors_of: (word errors, character errors) with the given weights; fewer of the first win, then of the second.
-        start: the first weights to try.
-        num_trials: how many weights are tried at most.
-
-    Returns:
-        The best weights and their errors.
-    """
-    tried = {start: errors_of(start)}
-    best, steps = start, _FIRST_STEPS
-    while steps.lm_weight >= _SMALLEST_LM_WEIGHT_STEP:
-        neighbours = [
-            Weights(round(max(0.0, best.lm_weight + lm_sign * steps.lm_weight), 4), round(best.word_score + change, 4))
-            for lm_sign, change in ((1, 0.0), (-1, 0.0), (0, steps.word_score), (0, -steps.word_score))
-        ]
-        for neighbour in neighbours:
-            if neighbour not in tried:
-                if len(tried) >= num_trials:
-                    best = min(tried, key=tried.__getitem__)
-                    return best, tried[best]
-                tried[neighbour] = errors_of(neighbour)
-        better = min([best, *neighbours], key=lambda weights: tried[weights])
-        if better == best:
-            steps = Weights(steps.lm_weight / 2, steps.word_score / 2)
-        best = better
-    return best, tried[best]
 
 
 def _run(arguments: argparse.Namespace) -> None:
@@ -110,11 +81,19 @@ def _run(arguments: argparse.Namespace) -> None:
         raise UserError("--beam_size 1: greedy decoding uses no language model; give 50")
     if arguments.lm == NONE:
         raise UserError("--lm none: there is nothing to tune; give a language model")
-    utterances = read_references(arguments.subset, arguments.data_dir, normalize=arguments.normalize)
-    utterances = utterances[: arguments.max_utterances]
-    for utterance in utterances:
-        if utterance.text is None:
-            raise UserError(f"utterance {utterance.id}: it has no transcript to compare with; leave it out")
+    for name in {} if arguments.use_ttt else given_ttt_options(arguments):
+        raise UserError(f"--ttt_{name}: has no effect without adaptation; add --use_ttt")
+    conditions = parse_conditions(
+        arguments.conditions, noise_dir=arguments.noise_dir, impulse_response_dir=arguments.impulse_response_dir
+    )
+    (task, *_) = make_tasks(
+        conditions,
+        arguments.subset,
+        data_dir=arguments.data_dir,
+        max_utterances=arguments.max_utterances,
+        normalize=arguments.normalize,
+    )
+    utterances = task.utterances
     references = [utterance.text or "" for utterance in utterances]
     options = make_decoding_options(arguments)
 
@@ -132,20 +111,25 @@ def _run(arguments: argparse.Namespace) -> None:
 
     model = load_model(arguments)
 
+    from lact_asr_model.data.utterance import load_samples
+    from lact_asr_model.decoding.factory import make_decoder
+    from lact_asr_model.evaluation.comparison import corrupt
     from lact_asr_model.evaluation.emissions import compute_emissions
+    from lact_asr_model.evaluation.lm_tuning import decoding_errors, search_weights
 
-    recordings = [load_samples(utterance) for utterance in utterances]
-    emissions = compute_emissions(model, recordings)
+    recordings = [
+        corrupt(load_samples(utterance), conditions[index % len(conditions)], utterance.id, arguments.seed)
+        for index, utterance in enumerate(utterances)
+    ]
+    ttt_options = make_ttt_options(arguments, model) if arguments.use_ttt else None
+    teacher = make_decoder(options, model.vocabulary) if ttt_options is not None and ttt_options.is_taught else None
+    emissions = compute_emissions(model, recordings, ttt_options, teacher)
 
     def errors_of(weights: Weights) -> tuple[int, int]:
         start_seconds = time.perf_counter()
-        hypotheses = _decode(
-            replace(options, lm_weight=weights.lm_weight, word_score=weights.word_score),
-            model.vocabulary,
-            emissions,
-            arguments.decoding_processes,
+        words, characters = decoding_errors(
+            options, weights, model.vocabulary, emissions, references, arguments.decoding_processes
         )
-        words, characters = _errors(references, hypotheses)
         print(
             f"lm_weight {weights.lm_weight:<6g}  word_score {weights.word_score:<6g}  WER {100 * words.rate:.2f} %  "
             f"CER {100 * characters.rate:.2f} %  {time.perf_counter() - start_seconds:.1f} s",
@@ -162,12 +146,15 @@ def _run(arguments: argparse.Namespace) -> None:
     tuning = {
         "lm": options.lm,
         "subset": arguments.subset,
+        "conditions": arguments.conditions,
         "num_utterances": len(utterances),
         "wer": num_word_errors / num_words,
         "beam_size": options.beam_size,
         "beam_threshold": options.beam_threshold,
     }
-    path = write_tuned_weights(output_dir, best, language_model.sha256, tuning)
+    if ttt_options is not None:
+        tuning["ttt"] = asdict(ttt_options)
+    path = write_tuned_weights(output_dir, best, language_model.sha256, tuning, for_adapted=ttt_options is not None)
     print(f"best: lm_weight {best.lm_weight:g}, word_score {best.word_score:g}, {tuning['wer']:.2%} WER; in {path}")
 
 
@@ -179,20 +166,3 @@ def _describe(language_model: "LanguageModel", references: Sequence[str], subset
         f"({text.perplexity_of_known:.1f} without unknown words), unknown {text.num_unknown} of {text.num_words} words "
         f"({text.unknown_rate:.2%})"
     )
-
-
-def _decode(
-    options: DecodingOptions, vocabulary: list[str], emissions: "Sequence[np.ndarray]", num_processes: int
-) -> list[Hypothesis]:
-    if num_processes > 0:
-        with ParallelDecoder(options, vocabulary, num_processes) as decoder:
-            return decoder.decode_all(emissions)
-    decoder_here = make_decoder(options, vocabulary)
-    return [decoder_here.decode(log_probs) for log_probs in emissions]
-
-
-def _errors(references: Sequence[str], hypotheses: Sequence[Hypothesis]) -> tuple[ErrorCounts, ErrorCounts]:
-    pairs = [(reference, hypothesis.text) for reference, hypothesis in zip(references, hypotheses, strict=True)]
-    words = reduce(add, (word_errors(*pair) for pair in pairs))
-    characters = reduce(add, (character_errors(*pair) for pair in pairs))
-    return words, characters

@@ -36,13 +36,20 @@ _UNKNOWN_WORD_LOG10 = -10.0  # on top of what the language model gives to <unk>;
 class BeamSearchDecoder(Decoder):
     """What both searches share: checked input, the n best texts, words with their frames."""
 
-    def __init__(self, vocabulary: list[str], options: DecodingOptions, weights: Weights) -> None:
+    def __init__(
+        self,
+        vocabulary: list[str],
+        options: DecodingOptions,
+        weights: Weights,
+        language_model: LanguageModel | None = None,
+    ) -> None:
         for symbol in (BLANK, WORD_SEPARATOR):
             if symbol not in vocabulary:
                 raise UserError(f"vocabulary: has no {symbol}; beam search needs a blank and a word separator")
         self.vocabulary = vocabulary
         self.options = options
         self.weights = weights
+        self.language_model = language_model
 
     def decode(self, log_probs: "np.ndarray[Any, Any] | Tensor") -> Hypothesis:
         """The best hypothesis of log-probabilities [frames, vocab] without padding, and its alternatives.
@@ -104,7 +111,7 @@ class LexiconDecoder(BeamSearchDecoder):
         lexicon: Sequence[LexiconEntry],
         language_model: LanguageModel | None = None,
     ) -> None:
-        super().__init__(vocabulary, options, weights)
+        super().__init__(vocabulary, options, weights, language_model)
         flashlight = import_extra("flashlight.lib.text.decoder")
         dictionary = import_extra("flashlight.lib.text.dictionary")
         lexicon = without_odd_words(lexicon, vocabulary)
@@ -189,13 +196,12 @@ class OpenVocabularyDecoder(BeamSearchDecoder):
         weights: Weights,
         language_model: LanguageModel | None = None,
     ) -> None:
-        super().__init__(vocabulary, options, weights)
+        super().__init__(vocabulary, options, weights, language_model)
         library = import_extra("ctc_beam_decoder")
         self._columns = [index for index, symbol in enumerate(vocabulary) if symbol == BLANK or not is_special(symbol)]
         symbols = [vocabulary[index] for index in self._columns]
         self._blank, self._separator = symbols.index(BLANK), symbols.index(WORD_SEPARATOR)
         labels = [{BLANK: "", WORD_SEPARATOR: " "}.get(symbol, symbol) for symbol in symbols]
-        self._language_model = language_model
         known = without_odd_words(language_model.lexicon or (), vocabulary) if language_model else []
         self._known_words = {entry.word for entry in known}
         if language_model is None and weights.word_score:
@@ -253,8 +259,8 @@ class OpenVocabularyDecoder(BeamSearchDecoder):
         """
         words = text.split()
         score = self.weights.word_score * len(words)
-        if self._language_model is not None:
-            log10_probability, is_known = self._language_model.score(" ".join(words))
+        if self.language_model is not None:
+            log10_probability, is_known = self.language_model.score(" ".join(words))
             num_unknown = sum(
                 not (in_model and word in self._known_words) for word, in_model in zip(words, is_known, strict=True)
             )

@@ -45,6 +45,8 @@ def _choose_weights(options: DecodingOptions, language_model: "LanguageModel | N
     """The weights of the options, or those that were tuned, or the defaults."""
     weights = Weights() if language_model else Weights(lm_weight=0.0, word_score=0.0)
     if language_model and options.weights_dir:
-        weights = read_tuned_weights(options.weights_dir, language_model.sha256) or weights
+        weights = (
+            read_tuned_weights(options.weights_dir, language_model.sha256, for_adapted=options.for_adapted) or weights
+        )
     given = {"lm_weight": options.lm_weight, "word_score": options.word_score}
     return replace(weights, **{name: value for name, value in given.items() if value is not None})

@@ -25,6 +25,7 @@ class DecodingOptions:
     hotwords: words or phrases that score `hotword_weight` each time; with them any word may be recognised.
     n_best: how many hypotheses are returned, the alternatives included.
     weights_dir: folder of the acoustic model, where `lact-asr tune-lm` left its weights.
+    for_adapted: take the weights there that were tuned for what the model says after adaptation.
 
     Raises:
         UserError: a value makes no sense.
@@ -40,6 +41,7 @@ class DecodingOptions:
     hotword_weight: float = 10.0
     n_best: int = 1
     weights_dir: Path | None = None
+    for_adapted: bool = False
 
     def __post_init__(self) -> None:
         if not 1 <= self.beam_size <= LARGEST_BEAM:

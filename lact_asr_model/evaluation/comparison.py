@@ -14,6 +14,7 @@ from tqdm.auto import tqdm
 from lact_asr_model.audio import SAMPLING_RATE
 from lact_asr_model.data.conditions import Condition
 from lact_asr_model.data.utterance import Utterance, load_samples
+from lact_asr_model.evaluation.emission_store import EmissionStore
 from lact_asr_model.evaluation.processes import ALONE, Processes
 from lact_asr_model.evaluation.records import Record, RecordLog
 from lact_asr_model.evaluation.summary import BASELINE, CLEAN, SHIFTED, summarize
@@ -29,9 +30,15 @@ def corrupt(samples: np.ndarray, condition: Condition, utterance_id: str, seed: 
 
 
 def recognize(
-    recognizers: Mapping[str, Transcriber], batch: Sequence[Utterance], condition: Condition, seed: int
+    recognizers: Mapping[str, Transcriber],
+    batch: Sequence[Utterance],
+    condition: Condition,
+    seed: int,
+    store: EmissionStore | None = None,
 ) -> Iterator[Record]:
     """Corrupt a batch once and recognise it with every method; the time is shared out by the lengths.
+
+    `store` gets the log-probabilities, which the transcribers must keep then.
 
     Raises:
         UserError: a recording cannot be read.
@@ -43,7 +50,7 @@ def recognize(
         transcripts = recognizer.transcribe_samples(recordings)
         elapsed_seconds = time.perf_counter() - start_seconds
         for utterance, samples, transcript in zip(batch, recordings, transcripts, strict=True):
-            yield Record(
+            record = Record(
                 id=utterance.id,
                 condition=condition.name,
                 method=method,
@@ -53,6 +60,9 @@ def recognize(
                 seconds=elapsed_seconds * len(samples) / num_samples,
                 adapted=transcript.is_adapted,
             )
+            if store is not None:
+                store.write(record.key, transcript.emissions)
+            yield record
 
 
 def warm_up(recognizers: Iterable[Transcriber]) -> None:
@@ -71,6 +81,7 @@ def run(
     batch_size: int = 1,
     seed: int = 0,
     processes: Processes = ALONE,
+    store: EmissionStore | None = None,
 ) -> None:
     """Do every task with every method, unless the log has its records already.
 
@@ -83,6 +94,7 @@ def run(
         batch_size: utterances recognised at once, of similar length; 1 = in their order, which streams need.
         seed: of the corruptions.
         processes: those that share the tasks out; streams need one process.
+        store: gets the log-probabilities of each recognition; what it lacks is recognised again.
 
     Raises:
         UserError: a recording cannot be read.
@@ -92,7 +104,8 @@ def run(
 
     def is_missing(method: str, task: Task, batch: Sequence[Utterance]) -> bool:
         needed = task.utterances if method in streams else batch
-        return any((task.name, method, utterance.id) not in log for utterance in needed)
+        keys = [(task.name, method, utterance.id) for utterance in needed]
+        return any(key not in log or (store is not None and key not in store) for key in keys)
 
     jobs = []
     for task in tasks:
@@ -110,7 +123,7 @@ def run(
                 recognizer.reset_stream()
             for task, batch, methods in jobs_of_task:
                 chosen = {method: recognizers[method] for method in methods}
-                for record in recognize(chosen, batch, task.condition, seed):
+                for record in recognize(chosen, batch, task.condition, seed, store):
                     log.append(record)
                     progress.update(record.duration)
 

@@ -3,16 +3,29 @@
 from collections.abc import Sequence
 
 import numpy as np
-import torch
 from tqdm.auto import tqdm
 
 from lact_asr_model.acoustic_models.acoustic_model import AcousticModel
+from lact_asr_model.adaptation.options import AdaptationOptions
+from lact_asr_model.decoding.hypothesis import Decoder
+from lact_asr_model.recognition.transcriber import Transcriber
 
 
-def compute_emissions(model: AcousticModel, recordings: Sequence[np.ndarray]) -> list[np.ndarray]:
-    """Log-probabilities [frames, vocab] float32 of recordings [samples], each as a whole and without adaptation."""
+def compute_emissions(
+    model: AcousticModel,
+    recordings: Sequence[np.ndarray],
+    options: AdaptationOptions | None = None,
+    teacher: Decoder | None = None,
+) -> list[np.ndarray]:
+    """Log-probabilities [frames, vocab] float32 of recordings [samples], each as a whole.
+
+    Args:
+        options: how to adapt to each of them; None = not at all.
+        teacher: of a taught loss.
+    """
+    transcriber = Transcriber(model, ttt_options=options, teacher=teacher, device=model.device, keep_emissions=True)
     emissions = []
     for samples in tqdm(recordings, unit="utt", desc="acoustic model", disable=None):
-        logits, _ = model.recognize(model.prepare([samples]))
-        emissions.append(torch.log_softmax(logits[0].float(), dim=-1).cpu().numpy())
+        (transcript,) = transcriber.recognize([samples])
+        emissions.extend(transcript.emissions or [np.zeros((0, len(model.vocabulary)), np.float32)])
     return emissions

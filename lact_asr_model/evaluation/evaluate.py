@@ -10,11 +10,14 @@ from lact_asr_model.acoustic_models.acoustic_model import AcousticModel
 from lact_asr_model.acoustic_models.loading import as_acoustic_model, load
 from lact_asr_model.adaptation.options import AdaptationOptions
 from lact_asr_model.data.conditions import parse_conditions
+from lact_asr_model.decoding.options import DecodingOptions
 from lact_asr_model.errors import UserError
 from lact_asr_model.evaluation.comparison import run, summarize_all, warm_up, weights_digest
+from lact_asr_model.evaluation.decodings import BeamDecoders, decode_recognitions, decoding_log
+from lact_asr_model.evaluation.emission_store import EmissionStore
 from lact_asr_model.evaluation.methods import Method, parse_methods
 from lact_asr_model.evaluation.processes import ALONE, Processes, num_processes
-from lact_asr_model.evaluation.recognizers import make_recognizer
+from lact_asr_model.evaluation.recognizers import is_taught, make_recognizer
 from lact_asr_model.evaluation.records import Record, RecordLog
 from lact_asr_model.evaluation.summary import BASELINE
 from lact_asr_model.evaluation.tasks import Task, make_tasks
@@ -25,6 +28,9 @@ from lact_asr_model.recognition.run_description import describe_run
 @dataclass(frozen=True)
 class Comparison:
     """What is compared; each field is a flag of `lact-asr evaluate`, whose --help says what it does.
+
+    All methods decode greedily; `decoding` is a beam search of the same log-probabilities besides, which also teaches
+    the taught losses.
 
     Raises:
         UserError: a method, a condition, or a combination of them that there is not, or data that cannot be read.
@@ -45,6 +51,7 @@ class Comparison:
     peer_learning_rate: float | None = None
     batch_size: int = 1
     seed: int = 0
+    decoding: DecodingOptions | None = None
     parsed_methods: list[Method] = field(init=False, repr=False)
     tasks: list[Task] = field(init=False, repr=False)
 
@@ -112,7 +119,7 @@ def evaluate(
 
     Returns:
         The content of `results.json`; "results" has a summary for each condition and method, "mean_of_shifted" one for
-        each method.
+        each method; "results_of_beam" and "mean_of_shifted_of_beam" are those of the beam search, if there was one.
 
     Raises:
         UserError: see `Comparison`; or a recording cannot be read.
@@ -135,6 +142,11 @@ def compare(
     processes: Processes = ALONE,
 ) -> tuple[dict[str, Any] | None, list[Record]]:
     """Recognise this process's share; the first process then writes `results.json`, and alone gets what all found."""
+    decoding = comparison.decoding
+    decoders = None if decoding is None else BeamDecoders.make(decoding, model.vocabulary)
+    taught = [method.name for method in comparison.parsed_methods if is_taught(method, options)]
+    if taught and decoders is None:
+        raise UserError(f"method '{taught[0]}': learns from a beam search; add --beam_size 50")
     recognizers = {
         method.name: make_recognizer(
             method,
@@ -143,6 +155,8 @@ def compare(
             peer_learning_rate=comparison.peer_learning_rate,
             device=model.device,
             batch_size=comparison.batch_size,
+            teacher=decoders.plain if decoders else None,
+            keep_emissions=decoders is not None,
         )
         for method in comparison.parsed_methods
     }
@@ -152,8 +166,12 @@ def compare(
         **comparison.settings(),
         "ttt": asdict(options),
     }
+    if decoders and taught:
+        settings["teacher"] = decoders.settings()
+    store = EmissionStore(output_dir / "emissions") if decoders else None
     with processes.first_one_first():
         log = RecordLog(output_dir, settings, processes.rank)
+        decodes = decoding_log(output_dir, settings, decoders.settings(), processes.rank) if decoders else None
     warm_up(recognizers.values())
     run(
         recognizers,
@@ -163,12 +181,20 @@ def compare(
         batch_size=comparison.batch_size,
         seed=comparison.seed,
         processes=processes,
+        store=store,
     )
     processes.wait_for_all()
+    if processes.is_first:
+        log.merge()
+    tasks = comparison.tasks
+    if decoders and store and decodes:
+        of_methods = {
+            method.name: decoders.adapted if method.adapts else decoders.plain for method in comparison.parsed_methods
+        }
+        decode_recognitions(of_methods, tasks, log, store, decodes, processes)
+        processes.wait_for_all()
     if not processes.is_first:
         return None, []
-    log.merge()
-    tasks = comparison.tasks
     summaries, shifted = summarize_all(log, tasks, list(recognizers), comparison.seed, comparison.baseline)
     results = {
         **settings,
@@ -178,6 +204,11 @@ def compare(
         "results": summaries,
         "mean_of_shifted": shifted,
     }
+    if decoders and decodes:
+        decodes.merge()
+        of_beam = summarize_all(decodes, tasks, list(recognizers), comparison.seed, comparison.baseline)
+        results["decoding"] = decoders.settings()
+        results["results_of_beam"], results["mean_of_shifted_of_beam"] = of_beam
     write_atomically(output_dir / "results.json", json.dumps(results, indent=2) + "\n")
     records = [
         log[task.name, method, utterance.id]

@@ -10,6 +10,8 @@ from lact_asr_model.files import complete_lines, write_atomically
 
 _SETTINGS_NAME = "settings.json"
 
+Key = tuple[str, str, str]  # condition, method, id of the utterance
+
 
 @dataclass(frozen=True)
 class Record:
@@ -29,7 +31,7 @@ class Record:
     adapted: bool | None = None
 
     @property
-    def key(self) -> tuple[str, str, str]:
+    def key(self) -> Key:
         """What there is one record of."""
         return self.condition, self.method, self.id
 
@@ -53,7 +55,7 @@ class RecordLog:
         self._folder = folder
         self._log_path = folder / "utterances.jsonl"
         self._own_path = folder / f"utterances.{rank}.jsonl" if rank else self._log_path
-        self._records: dict[tuple[str, str, str], Record] = {}
+        self._records: dict[Key, Record] = {}
         try:
             folder.mkdir(parents=True, exist_ok=True)
             if any(path.stat().st_size for path in self._paths()):
@@ -67,10 +69,10 @@ class RecordLog:
         except OSError as error:
             raise UserError(f"{folder}: cannot be written to ({error.strerror}); choose another folder") from None
 
-    def __contains__(self, key: tuple[str, str, str]) -> bool:
+    def __contains__(self, key: Key) -> bool:
         return key in self._records
 
-    def __getitem__(self, key: tuple[str, str, str]) -> Record:
+    def __getitem__(self, key: Key) -> Record:
         return self._records[key]
 
     def append(self, record: Record) -> None:

@@ -50,12 +50,14 @@ class Transcriber:
     Args:
         model: as `acoustic_models.loading.load` gives it, moved to `device`; its weights are never changed.
         decoder: None = greedy.
+        teacher: decoder whose text a taught loss of `ttt_options` learns; None = `decoder`, if it searches.
         ttt_options: how to adapt to each recording, by our procedure or a published one; None = not at all. The mode
             "continual" takes a batch size of 1.
         device: where the model runs.
         batch_size: recordings (or segments) recognised at once.
         chunk_seconds: longest segment.
         move_emission_to_cpu: decode from a copy in main memory, so that a GPU holds no log-probabilities meanwhile.
+        keep_emissions: give the log-probabilities with the transcripts, for other decodings.
     """
 
     def __init__(
@@ -63,11 +65,13 @@ class Transcriber:
         model: AcousticModel,
         *,
         decoder: Decoder | None = None,
+        teacher: Decoder | None = None,
         ttt_options: "AdaptationOptions | Peer | None" = None,
         device: "torch.device | str" = "cpu",
         batch_size: int = 1,
         chunk_seconds: float = 30.0,
         move_emission_to_cpu: bool = False,
+        keep_emissions: bool = False,
     ) -> None:
         if batch_size < 1:
             raise UserError(f"batch size {batch_size}: is below 1; give 1 or more")
@@ -79,10 +83,17 @@ class Transcriber:
         self.model = model.to(device)
         self.device = self.model.device
         self.decoder = decoder or GreedyDecoder(model.vocabulary)
+        teacher = teacher or (None if isinstance(self.decoder, GreedyDecoder) else self.decoder)
         self.ttt_options = ttt_options
+        self._teacher: DecoderTeacher | None = None
+        if teacher and ttt_options is not None:
+            from lact_asr_model.decoding.teacher import DecoderTeacher
+
+            self._teacher = DecoderTeacher(teacher, model.vocabulary)
         self.batch_size = batch_size
         self.chunk_seconds = chunk_seconds
         self.move_emission_to_cpu = move_emission_to_cpu
+        self.keep_emissions = keep_emissions
         self.audio_seconds = 0.0
         self.stage_seconds = dict.fromkeys(STAGES, 0.0)
         self._finish_batch: Callable[[], None] | None = None
@@ -215,7 +226,7 @@ class Transcriber:
             self.audio_seconds -= sum(durations)
             return lambda: [transcript for finish in finish_each for transcript in finish()]
         try:
-            hypotheses_of_batch, adaptation = self._compute([batch[index] for index in audible])
+            hypotheses_of_batch, adaptation, emissions = self._compute([batch[index] for index in audible])
         except (MemoryError, RuntimeError) as error:
             if not _is_out_of_memory(error):
                 raise
@@ -236,12 +247,15 @@ class Transcriber:
                     is_adapted[row],
                     losses[row],
                     [(alternative.text, alternative.score) for alternative in hypothesis.alternatives],
+                    [np.asarray(emissions[row])] if self.keep_emissions else [],
                 )
             return transcripts
 
         return finish
 
-    def _compute(self, batch: list[np.ndarray]) -> "tuple[Callable[[], list[Hypothesis]], Adaptation | None]":
+    def _compute(
+        self, batch: list[np.ndarray]
+    ) -> "tuple[Callable[[], list[Hypothesis]], Adaptation | None, list[torch.Tensor]]":
         adaptation = None
         inputs = self.model.prepare(batch)
         if self.ttt_options is not None:
@@ -250,15 +264,18 @@ class Transcriber:
 
             with self._timed("adaptation"):
                 if isinstance(self.ttt_options, AdaptationOptions):
-                    adaptation = adapt(self.model, inputs, self.ttt_options, self._stream_weights)
+                    adaptation = adapt(self.model, inputs, self.ttt_options, self._stream_weights, self._teacher)
                     self._go_on_from(adaptation, self.ttt_options)
                 else:
-                    adaptation = adapt_with_peer(self.model, inputs, self.ttt_options)
+                    adaptation = adapt_with_peer(self.model, inputs, self.ttt_options, self._teacher)
                 logits, frame_mask = adaptation.logits, adaptation.frame_mask
         else:
             with self._timed("recognition"):
                 logits, frame_mask = self.model.recognize(inputs)
-        return self._begin_decoding(logits, frame_mask), adaptation
+        with self._timed("decoding"):
+            on_cpu = self.move_emission_to_cpu or self.keep_emissions
+            emissions = self.model.log_probs(logits, frame_mask, on_cpu=on_cpu)
+        return self._begin_decoding(emissions), adaptation, emissions
 
     def _go_on_from(self, adaptation: "Adaptation", options: AdaptationOptions) -> None:
         """The next recording of a stream starts from what this one was adapted to."""
@@ -269,11 +286,10 @@ class Transcriber:
         if self._stream_length == options.reset_every:
             self.reset_stream()
 
-    def _begin_decoding(self, logits: "torch.Tensor", frame_mask: "torch.Tensor") -> Callable[[], list[Hypothesis]]:
-        """Logits [batch, frames, vocab] to one hypothesis an utterance, at once or in other processes."""
+    def _begin_decoding(self, emissions: "list[torch.Tensor]") -> Callable[[], list[Hypothesis]]:
+        """Log-probabilities [frames, vocab] to one hypothesis an utterance, at once or in other processes."""
         with self._timed("decoding"):
-            rows = self.model.log_probs(logits, frame_mask, on_cpu=self.move_emission_to_cpu)
-            futures = [self.decoder.submit(row) for row in rows]
+            futures = [self.decoder.submit(log_probs) for log_probs in emissions]
 
         def wait() -> list[Hypothesis]:
             with self._timed("decoding"):
@@ -358,6 +374,7 @@ class _Recording(Generic[Key]):
             any(transcript.is_adapted for transcript in transcripts),
             np.mean(losses, axis=0).tolist() if losses else [],
             _best_combinations(transcripts)[1:],
+            [emissions for transcript in transcripts for emissions in transcript.emissions],
         )
 
 

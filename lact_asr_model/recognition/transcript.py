@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 from lact_asr_model.errors import UserError
 
 if TYPE_CHECKING:
+    import numpy as np
+
     from lact_asr_model.data.utterance import Utterance
 
 
@@ -26,7 +28,8 @@ class Transcript:
 
     score: log-probability of the decoder. is_adapted: whether adaptation moved any weight. ttt_losses: the loss before
     each step of adaptation (mean over the segments of a long recording), empty without adaptation. alternatives: the
-    next best texts with their scores, if the decoder gives any.
+    next best texts with their scores, if the decoder gives any. emissions: the log-probabilities [frames, vocabulary]
+    of each segment, if the transcriber was asked to keep them.
     """
 
     text: str
@@ -36,6 +39,7 @@ class Transcript:
     is_adapted: bool = False
     ttt_losses: list[float] = field(default_factory=list)
     alternatives: list[tuple[str, float]] = field(default_factory=list)
+    emissions: list["np.ndarray"] = field(default_factory=list, repr=False)
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,6 @@
 """What a training starts from: configuration, vocabulary, model and processes."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from typing import Any
 
 import torch
@@ -13,6 +13,7 @@ from lact_asr_model.checkpoint_io import load_checkpoint
 from lact_asr_model.configuration_hybrid_asr import HybridASRConfig
 from lact_asr_model.errors import UserError
 from lact_asr_model.modeling_hybrid_asr import HybridASRForCTC
+from lact_asr_model.ops.precision import cpu_multiplies_in_bfloat16
 from lact_asr_model.text import build_vocabulary, make_processor
 from lact_asr_model.training.arguments import TrainingArguments
 
@@ -92,19 +93,19 @@ def make_accelerator(mixed_precision: bool, config: HybridASRConfig) -> Accelera
     return Accelerator(cpu=not has_gpu, mixed_precision=precision, kwargs_handlers=[layers_are_dropped])
 
 
-def cpu_multiplies_in_bfloat16() -> bool:
-    """Whether this CPU has instructions for bfloat16 products; without them, they are far slower than float32's."""
-    capabilities: Mapping[str, bool] = getattr(torch.cpu, "get_capabilities", dict)()  # PyTorch 2.11 does not have it
-    return any(capabilities.get(name, False) for name in ("avx512_bf16", "amx_bf16"))
-
-
 def _enable_ttt(config: HybridASRConfig) -> None:
     if config.ttt_loss_type == "masked_prediction" and not config.masked_prediction_weight > 0:
         raise UserError(
             f"--enable_ttt: adaptation by masked prediction learns nothing with masked_prediction_weight "
             f"{config.masked_prediction_weight}; set it above 0 in the configuration (0.1 by default)"
         )
-    groups = set(options_from_config(config).groups)
+    options = options_from_config(config)
+    if options.is_taught:
+        raise UserError(
+            f"--enable_ttt: trains without a language model; ttt_loss_type {config.ttt_loss_type} needs one, "
+            "use entropy_mcc"
+        )
+    groups = set(options.groups)
     if not groups <= {"fast_weights", "front_end"}:
         raise UserError(
             f"--enable_ttt: trains through the adaptation of fast_weights and front_end only, not of ttt_parameters "

@@ -6,7 +6,7 @@ from torch import Tensor
 
 from lact_asr_model.acoustic_models.acoustic_model import AcousticModel
 from lact_asr_model.acoustic_models.hybrid import HybridAcousticModel
-from lact_asr_model.adaptation.options import LOSS_TYPES, AdaptationOptions
+from lact_asr_model.adaptation.options import SELF_SUPERVISED, AdaptationOptions
 from lact_asr_model.adaptation.procedure import adapt
 
 TOLERANCE = {"rtol": 0, "atol": 1e-4}
@@ -22,7 +22,7 @@ def plain_log_probs(model: AcousticModel, batch: dict[str, Tensor]) -> Tensor:
 
 
 @pytest.mark.parametrize("max_seconds", [0.0, 0.2])
-@pytest.mark.parametrize("loss_type", LOSS_TYPES)
+@pytest.mark.parametrize("loss_type", SELF_SUPERVISED)
 def test_both_answers_count_by_their_share(
     tiny: HybridAcousticModel, batch: dict[str, Tensor], loss_type: str, max_seconds: float
 ) -> None:

@@ -5,7 +5,7 @@ import torch
 from torch import Tensor
 
 from lact_asr_model.acoustic_models.hybrid import HybridAcousticModel
-from lact_asr_model.adaptation.options import LOSS_TYPES, AdaptationOptions
+from lact_asr_model.adaptation.options import SELF_SUPERVISED, AdaptationOptions
 from lact_asr_model.adaptation.procedure import Adaptation, adapt
 
 TEMPERATURE = 2.0
@@ -75,7 +75,7 @@ def test_an_utterance_of_less_entropy_keeps_its_weights_beside_one_that_moves(
 
 
 @pytest.mark.parametrize("parameters", ["fast_weights", "both"])
-@pytest.mark.parametrize("loss_type", LOSS_TYPES)
+@pytest.mark.parametrize("loss_type", SELF_SUPERVISED)
 def test_what_is_recognised_with_certainty_takes_no_step(
     decisive: HybridAcousticModel, batch: dict[str, Tensor], loss_type: str, parameters: str
 ) -> None:

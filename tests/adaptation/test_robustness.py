@@ -6,7 +6,7 @@ from torch import Tensor
 
 from lact_asr_model.acoustic_models.acoustic_model import AcousticModel
 from lact_asr_model.acoustic_models.hybrid import HybridAcousticModel
-from lact_asr_model.adaptation.options import LOSS_TYPES, AdaptationOptions
+from lact_asr_model.adaptation.options import SELF_SUPERVISED, AdaptationOptions
 from lact_asr_model.adaptation.procedure import adapt
 
 SAMPLING_RATE = 16000
@@ -43,7 +43,7 @@ def assert_it_survives(model: AcousticModel, recordings: list[Tensor], options: 
 
 
 @pytest.mark.parametrize("gate", GATES, ids=str)
-@pytest.mark.parametrize("loss_type", LOSS_TYPES)
+@pytest.mark.parametrize("loss_type", SELF_SUPERVISED)
 def test_silence_noise_clicks_and_scraps(decisive: HybridAcousticModel, loss_type: str, gate: dict) -> None:
     options = AdaptationOptions(loss_type=loss_type, steps=2, parameters="both", **gate)
     recordings = [torch.zeros(8000), noise(0.5), noise(0.5, scale=1e4), click(), noise(0.1), noise(0.025)]
@@ -62,14 +62,14 @@ def test_any_model_and_any_group(
         assert_it_survives(model, [samples], options)
 
 
-@pytest.mark.parametrize("loss_type", LOSS_TYPES)
+@pytest.mark.parametrize("loss_type", SELF_SUPERVISED)
 def test_a_minute_in_one_piece(decisive: HybridAcousticModel, loss_type: str) -> None:
     options = AdaptationOptions(loss_type=loss_type, parameters="both", skip_entropy=0.1)
     assert_it_survives(decisive, [noise(60)], options)
 
 
 @pytest.mark.parametrize("gate", GATES, ids=str)
-@pytest.mark.parametrize("loss_type", LOSS_TYPES)
+@pytest.mark.parametrize("loss_type", SELF_SUPERVISED)
 def test_a_model_that_says_nothing(decisive: HybridAcousticModel, loss_type: str, gate: dict) -> None:
     with torch.no_grad():
         decisive.model.lm_head.bias[0] = 1000

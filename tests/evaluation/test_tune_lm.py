@@ -2,9 +2,10 @@ import json
 
 import pytest
 
-from lact_asr_model.commands.tune_lm import main, search_weights
+from lact_asr_model.commands.tune_lm import main
 from lact_asr_model.decoding.language_model import load_language_model
 from lact_asr_model.decoding.tuned_weights import Weights, read_tuned_weights
+from lact_asr_model.evaluation.lm_tuning import search_weights
 
 pytest.importorskip("kenlm", reason="the lm extra is not installed")
 
