@@ -27,6 +27,7 @@ from lact_asr_model.recognition.transcript import AudioSource, FileResult, Timed
 if TYPE_CHECKING:  # an exported model is transcribed with without torch
     import torch
 
+    from lact_asr_model.adaptation.lessons import Teacher
     from lact_asr_model.adaptation.peers import Peer
     from lact_asr_model.adaptation.procedure import Adaptation
     from lact_asr_model.adaptation.protocol import Weights
@@ -85,7 +86,7 @@ class Transcriber:
         self.decoder = decoder or GreedyDecoder(model.vocabulary)
         teacher = teacher or (None if isinstance(self.decoder, GreedyDecoder) else self.decoder)
         self.ttt_options = ttt_options
-        self._teacher: DecoderTeacher | None = None
+        self._teacher: Teacher | None = None
         if teacher and ttt_options is not None:
             from lact_asr_model.decoding.teacher import DecoderTeacher
 
