@@ -112,16 +112,21 @@ def export_onnx(model: AcousticModel, folder: str | Path, *, int8: bool = False)
 def quantize(source: Path, target: Path) -> OnnxDescription:
     """Write an exported folder once more, with its matrices as 8-bit integers, each column with a scale of its own.
 
-    What they are multiplied with is rounded to 8 bits too, by its range at that moment.
+    What they are multiplied with is rounded to 8 bits too, by its range at that moment. The fast weights stay as they
+    are.
     """
+    import onnx
     from onnxruntime.quantization import QuantType, quantize_dynamic
 
+    graph = onnx.load(source / GRAPH_NAME, load_external_data=False).graph
+    of_memory = {weight.name for weight in graph.initializer if len(weight.dims) > 2}  # one matrix for each head
     target.mkdir()
     with _quiet():
         quantize_dynamic(
             source / GRAPH_NAME,
             target / GRAPH_NAME,
             op_types_to_quantize=["MatMul", "Gemm"],
+            nodes_to_exclude=[node.name for node in graph.node if of_memory.intersection(node.input)],
             per_channel=True,
             weight_type=QuantType.QInt8,
         )
