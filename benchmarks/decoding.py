@@ -107,7 +107,7 @@ def _benchmark(arguments: argparse.Namespace) -> None:
         assert isinstance(decoder, BeamSearchDecoder)
         runs += _run_pyctcdecode(arguments.peer_dir, decoder, language_model, emissions)
 
-    run = describe_run(model.device)
+    run = describe_run(model)
     print(
         f"{len(utterances)} utterances of {arguments.subset}, {audio_seconds:.0f} s; beam {options.beam_size}; "
         f"acoustic model {acoustic_seconds:.2f} s, {run['num_threads']} thread, {run['hardware']}\n"

@@ -16,9 +16,11 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from lact_asr_model.acoustic_models.adapted import adapt, adapted
     from lact_asr_model.acoustic_models.loading import load
+    from lact_asr_model.acoustic_models.onnx_model import load_onnx
     from lact_asr_model.adaptation.options import AdaptationOptions
     from lact_asr_model.configuration_hybrid_asr import HybridASRConfig
     from lact_asr_model.evaluation.evaluate import evaluate
+    from lact_asr_model.export.hub import push_to_hub
     from lact_asr_model.modeling_hybrid_asr import HybridASRForCTC
     from lact_asr_model.recognition.transcriber import Transcriber
 
@@ -31,6 +33,8 @@ __all__ = [
     "adapted",
     "evaluate",
     "load",
+    "load_onnx",
+    "push_to_hub",
 ]
 
 _HOMES = {
@@ -42,6 +46,8 @@ _HOMES = {
     "adapted": "acoustic_models.adapted",
     "evaluate": "evaluation.evaluate",
     "load": "acoustic_models.loading",
+    "load_onnx": "acoustic_models.onnx_model",
+    "push_to_hub": "export.hub",
 }
 
 

@@ -22,6 +22,7 @@ PROGRAMS = {
     "build-lm": ("lact_asr_model.commands.build_lm", "Build a language model for beam search from text."),
     "tune-lm": ("lact_asr_model.commands.tune_lm", "Find the weights of a language model on a development set."),
     "tune-ttt": ("lact_asr_model.commands.tune_ttt", "Find the options of adaptation for a model."),
+    "export": ("lact_asr_model.commands.export", "Write a model for ONNX Runtime, which needs no PyTorch."),
     "info": ("lact_asr_model.commands.info", "Show the size and frame geometry of a model."),
 }
 

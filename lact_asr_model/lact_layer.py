@@ -24,7 +24,10 @@ def merge_heads(heads: Tensor) -> Tensor:
 
 def to_unit_length(vectors: Tensor) -> Tensor:
     """Divide by the length over the last dimension; zero stays zero, and can be differentiated twice there."""
-    return vectors * torch.rsqrt(vectors.square().sum(dim=-1, keepdim=True) + _SMALLEST_LENGTH**2)
+    squares = vectors.square().sum(dim=-1, keepdim=True)
+    if torch.compiler.is_exporting():  # to ONNX, where so small a constant would be taken for zero and left out
+        return vectors * torch.rsqrt(squares.clamp(min=_SMALLEST_LENGTH**2))
+    return vectors * torch.rsqrt(squares + _SMALLEST_LENGTH**2)
 
 
 def rotate_by_position(heads: Tensor, theta: float, rotary_size: int) -> Tensor:
@@ -46,7 +49,8 @@ def windowed_attention(
     """Attention of every frame to the real frames at most `radius` frames away.
 
     Long inputs are cut into blocks of `radius` frames that see themselves and their two neighbours, so time and memory
-    grow with frames * radius. Every frame may attend to itself, which keeps padded rows finite.
+    grow with frames * radius; an exported graph, which is one for all lengths, sees the whole input under a mask. Every
+    frame may attend to itself, which keeps padded rows finite.
 
     Args:
         queries, keys, values: [batch, heads, frames, size].
@@ -57,7 +61,7 @@ def windowed_attention(
     """
     frames, block = queries.shape[-2], max(radius, 1)
     position = torch.arange(frames, device=queries.device)
-    if frames <= 3 * block:
+    if torch.compiler.is_exporting() or frames <= 3 * block:
         distance = position[:, None] - position
         allowed = (distance.abs() <= radius) & frame_mask[:, None, None, :] | (distance == 0)
         return F.scaled_dot_product_attention(queries, keys, values, allowed, dropout)
@@ -121,7 +125,7 @@ class FastWeightMemory(nn.Module):
         self.num_heads = heads
         self.muon = config.fast_weight_muon
         self.schedule = config.newton_schulz_schedule
-        self.chunk_size = config.lact_chunk_size
+        self.chunk_size: int | None = config.lact_chunk_size
         self.q_proj = nn.Linear(config.hidden_size, config.hidden_size, bias=False)
         self.k_proj = nn.Linear(config.hidden_size, config.hidden_size, bias=False)
         self.v_proj = nn.Linear(config.hidden_size, config.hidden_size, bias=False)

@@ -26,6 +26,7 @@ LAYERS = [
     {"acoustic_models"},
     {"recognition"},
     {"training", "evaluation"},
+    {"export"},
     {"serving"},
     {"commands"},
     {"cli"},

@@ -3,18 +3,23 @@
 from abc import ABC, abstractmethod
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
-import torch
-from torch import Tensor
 
 from lact_asr_model.adaptation.options import AdaptationOptions
-from lact_asr_model.adaptation.protocol import Speech, WeightGroup
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
+
+    from lact_asr_model.adaptation.protocol import Speech, WeightGroup
 
 
 class AcousticModel(ABC):
     """A CTC model ready for use: an `adaptation.protocol.AdaptableModel` that also takes recordings as they are.
+
+    What an exported model (`OnnxAcousticModel`) calls a tensor is an array of numpy: nothing here imports torch.
 
     model: the module itself, in evaluation mode; nothing changes it.
     vocabulary: the symbol of every output, as in `text`: blank, word separator, silent ones in angle brackets.
@@ -40,40 +45,59 @@ class AcousticModel(ABC):
     folder: Path | None = None
 
     @property
-    def device(self) -> torch.device:
+    def device(self) -> "torch.device":
         return self.model.device
 
-    def to(self, device: torch.device | str) -> Self:
+    def to(self, device: "torch.device | str") -> Self:
         """Move the model to a device, and return this."""
         self.model.to(device)
         return self
 
     @abstractmethod
-    def prepare(self, recordings: Sequence[np.ndarray]) -> dict[str, Tensor]:
+    def prepare(self, recordings: Sequence[np.ndarray]) -> "dict[str, Tensor]":
         """Recordings, float32 [samples], as arguments of the model's forward pass; one of them is not padded."""
 
     @abstractmethod
-    def recognize(self, inputs: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
+    def recognize(self, inputs: "Mapping[str, Tensor]") -> "tuple[Tensor, Tensor]":
         """Logits [batch, frames, vocabulary] and frame_mask bool [batch, frames], True = real; without gradients."""
 
+    def log_probs(self, logits: "Tensor", frame_mask: "Tensor", *, on_cpu: bool = False) -> "list[Tensor]":
+        """Log-probabilities [frames, vocabulary] of each recording, without padding; on request in main memory."""
+        log_probs = logits.float().log_softmax(-1)
+        rows = log_probs.cpu() if on_cpu else log_probs
+        return [row[:length] for row, length in zip(rows, frame_mask.sum(dim=1).tolist(), strict=True)]
+
+    def synchronize(self) -> None:
+        """Wait until the device has done all that it was told to do, so that a clock can be read."""
+        if self.device.type == "cuda":
+            import torch
+
+            torch.cuda.synchronize(self.device)
+
+    def describe_runtime(self) -> dict[str, Any]:
+        """What computes, for reports: threads and version."""
+        import torch
+
+        return {"num_threads": torch.get_num_threads(), "torch": torch.__version__}
+
     @abstractmethod
-    def weight_groups(self) -> Mapping[str, WeightGroup]:
+    def weight_groups(self) -> "Mapping[str, WeightGroup]":
         """The groups of weights that adaptation may move, by name."""
 
     @abstractmethod
     def listen(
         self,
-        inputs: Mapping[str, Tensor],
+        inputs: "Mapping[str, Tensor]",
         names: Collection[str],
         *,
         exit_layer: int = 0,
         max_seconds: float = 0.0,
         first_order: bool = False,
-    ) -> Speech:
+    ) -> "Speech":
         """Prepare a batch for adaptation: see `adaptation.protocol.AdaptableModel.listen`."""
 
 
-def normalize_recordings(feature_extractor: Any, recordings: Sequence[np.ndarray]) -> dict[str, Tensor]:
+def normalize_recordings(feature_extractor: Any, recordings: Sequence[np.ndarray]) -> "dict[str, Tensor]":
     """What the feature extractor makes of the recordings; a mask only where there is padding."""
     inputs = feature_extractor(
         list(recordings),

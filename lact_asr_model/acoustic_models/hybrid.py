@@ -36,6 +36,7 @@ class HybridAcousticModel(AcousticModel):
         config = model.config
         self.model = model
         self.processor = processor
+        self.feature_extractor = processor.feature_extractor
         self.folder = folder
         self.vocabulary = vocabulary_of(processor.tokenizer, config.pad_token_id)
         self.blank_id = config.pad_token_id
@@ -46,7 +47,7 @@ class HybridAcousticModel(AcousticModel):
         self.default_options = options_from_config(config)
 
     def prepare(self, recordings: Sequence[np.ndarray]) -> dict[str, Tensor]:
-        inputs = normalize_recordings(self.processor.feature_extractor, recordings)
+        inputs = normalize_recordings(self.feature_extractor, recordings)
         return {name: values.to(self.device) for name, values in inputs.items()}
 
     def recognize(self, inputs: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:

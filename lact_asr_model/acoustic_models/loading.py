@@ -22,15 +22,20 @@ def load(name: str | Path | None = None, *, language: str | None = None) -> "Aco
     """
     from lact_asr_model.acoustic_models.functional import frozen_copy
     from lact_asr_model.acoustic_models.hybrid import HybridAcousticModel
+    from lact_asr_model.acoustic_models.onnx_model import DESCRIPTION_NAME
     from lact_asr_model.checkpoint_io import BUNDLED_MODEL_DIR, load_checkpoint
 
-    if name is not None and _is_of_another_kind(str(name)):
+    path = None if name is None else Path(name)
+    if name is not None and _is_hub_id(str(name)):
+        path = _downloaded(str(name))
+    if name is not None and (path is None or _is_of_another_kind(path)):
         from lact_asr_model.acoustic_models.hugging_face import load_hugging_face
 
         return _named(load_hugging_face(str(name), language), name)
+    if path is not None and (path / DESCRIPTION_NAME).is_file():
+        raise UserError(f"checkpoint {path}: is exported; `lact-asr transcribe --runtime onnx` and `load_onnx` take it")
     if language is not None:
         raise UserError(f"language {language}: this model has no languages to choose from; leave it out")
-    path = None if name is None else Path(name)
     model, processor = load_checkpoint(path)
     folder = BUNDLED_MODEL_DIR if path is None else path if path.is_dir() else path.parent
     return _named(HybridAcousticModel(frozen_copy(model), processor, folder), name)
@@ -78,17 +83,30 @@ def _named(model: "AcousticModel", name: str | Path | None) -> "AcousticModel":
     return model
 
 
-def _is_of_another_kind(name: str) -> bool:
-    """Whether the name is not a checkpoint of this package: a folder of another type, or an id on the hub."""
+def _is_hub_id(name: str) -> bool:
+    path = Path(name)
+    is_here = path.exists() or path.is_absolute() or path.parent.is_dir()
+    return name.count("/") == 1 and not is_here and path.suffix != ".pt"
+
+
+def _downloaded(hub_id: str) -> Path | None:
+    """The folder of a model of this package, downloaded whole; None = it is another one, or cannot be had."""
+    from huggingface_hub import hf_hub_download, snapshot_download
+
+    try:
+        folder = Path(hf_hub_download(hub_id, "config.json")).parent
+        return None if _is_of_another_kind(folder) else Path(snapshot_download(hub_id))
+    except Exception:  # whatever the hub or the network raises; `transformers` says it in a line
+        return None
+
+
+def _is_of_another_kind(folder: Path) -> bool:
+    """Whether a folder holds a model of another type than this package's."""
     from lact_asr_model.configuration_hybrid_asr import HybridASRConfig
 
-    path = Path(name)
-    config_path = path / "config.json"
-    if config_path.is_file():
-        try:
-            fields = json.loads(config_path.read_text(encoding="utf-8"))
-        except (OSError, ValueError):
-            return False
-        own = HybridASRConfig.model_type
-        return isinstance(fields, dict) and fields.get("model_type", own) != own
-    return name.count("/") == 1 and not path.is_absolute() and not path.parent.is_dir() and path.suffix != ".pt"
+    try:
+        fields = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return False
+    own = HybridASRConfig.model_type
+    return isinstance(fields, dict) and fields.get("model_type", own) != own

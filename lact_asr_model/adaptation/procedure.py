@@ -129,8 +129,8 @@ def adapt(
             "give a beam size of 50"
         )
     with torch.inference_mode(False), torch.no_grad():
-        inputs = {name: values.clone() for name, values in inputs.items()}
         moving = moving_weights(model, options)
+        inputs = {name: values.clone() for name, values in inputs.items()}
         speech = model.listen(
             inputs,
             moving.learned.keys(),

@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     from lact_asr_model.recognition.transcriber import Transcriber
 
 
-def add_model_options(parser: argparse.ArgumentParser) -> None:
-    """Which model runs, and where."""
+def add_model_options(parser: argparse.ArgumentParser, *, runtimes: Sequence[str] = ("torch",)) -> None:
+    """Which model runs, and where; `runtimes` are those that the command can choose from."""
     group = parser.add_argument_group("model")
     group.add_argument(
         "--checkpoint",
@@ -31,6 +31,9 @@ def add_model_options(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--device", help="for example cpu or cuda:0 (default: a GPU if there is one)")
     group.add_argument("--num_threads", type=int, metavar="N", help="CPU threads (default: PyTorch's own choice)")
     group.add_argument("--seed", type=int, default=0, metavar="N", help="of everything random (default: 0)")
+    parser.set_defaults(runtime=runtimes[0])
+    if len(runtimes) > 1:
+        group.add_argument("--runtime", choices=runtimes, help="onnx: a folder of `lact-asr export`, without PyTorch")
 
 
 def add_ttt_options(parser: argparse.ArgumentParser) -> argparse._ArgumentGroup:
@@ -147,6 +150,8 @@ def load_model(arguments: argparse.Namespace) -> "AcousticModel":
         raise UserError(f"--num_threads {arguments.num_threads}: is below 1; give 1 or more")
     if arguments.seed < 0:
         raise UserError(f"--seed {arguments.seed}: is negative; give 0 or more")
+    if arguments.runtime == "onnx":
+        return _load_onnx(arguments)
 
     import torch
 
@@ -161,11 +166,21 @@ def load_model(arguments: argparse.Namespace) -> "AcousticModel":
     return load(arguments.checkpoint, language=arguments.language).to(device)
 
 
+def _load_onnx(arguments: argparse.Namespace) -> "AcousticModel":
+    from lact_asr_model.acoustic_models.onnx_model import load_onnx
+
+    if arguments.checkpoint is None:
+        raise UserError("--runtime onnx: needs --checkpoint, a folder of `lact-asr export`")
+    if arguments.language is not None:
+        raise UserError("--language: an exported model has one already; leave it out")
+    return load_onnx(arguments.checkpoint, num_threads=arguments.num_threads).to(arguments.device or "cpu")
+
+
 def make_transcriber(arguments: argparse.Namespace) -> "Transcriber":
     """The transcriber that the options of `transcribe` ask for. Raises UserError."""
     model = load_model(arguments)
     use_ttt = arguments.use_ttt
-    if use_ttt is None and getattr(model.model.config, "enable_ttt", False):
+    if use_ttt is None and getattr(getattr(model.model, "config", None), "enable_ttt", False):
         use_ttt = True
         print_note("adapting to each recording, as the checkpoint's enable_ttt says; --no-use_ttt recognises plainly")
     for name in {} if use_ttt else given_ttt_options(arguments):

@@ -148,7 +148,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     add_decoding_options(parser)
     add_ttt_options(parser)
-    add_model_options(parser)
+    add_model_options(parser, runtimes=("torch", "onnx"))
     return parser
 
 

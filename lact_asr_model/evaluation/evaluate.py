@@ -199,7 +199,7 @@ def compare(
     results = {
         **settings,
         "extra_subsets": comparison.extra_subsets,
-        **describe_run(model.device),
+        **describe_run(model),
         "num_processes": processes.count,
         "results": summaries,
         "mean_of_shifted": shifted,

@@ -64,7 +64,7 @@ def dataset_results(
         "compute_seconds": {stage: round(seconds[stage], 4) for stage in seconds},
         "failures": dict(failures),
         "settings": dict(settings),
-        "run": describe_run(transcriber.device),
+        "run": describe_run(transcriber.model),
     }
 
 

@@ -3,15 +3,19 @@
 import platform
 import subprocess
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import torch
-
+from lact_asr_model.acoustic_models.acoustic_model import AcousticModel
 from lact_asr_model.errors import UserError
 
+if TYPE_CHECKING:
+    import torch
 
-def choose_device(name: str | None) -> torch.device:
+
+def choose_device(name: str | None) -> "torch.device":
     """The device of that name; None = a GPU if there is one. Raises UserError."""
+    import torch
+
     if name is None:
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
@@ -23,16 +27,21 @@ def choose_device(name: str | None) -> torch.device:
     return device
 
 
-def describe_run(device: torch.device) -> dict[str, Any]:
+def describe_run(model: AcousticModel) -> dict[str, Any]:
     """Hardware, threads, versions, and the commit if the package is in a git repository."""
     return {
-        "device": str(device),
-        "hardware": torch.cuda.get_device_name(device) if device.type == "cuda" else _cpu_name(),
-        "num_threads": torch.get_num_threads(),
+        "device": str(model.device),
+        "hardware": _gpu_name(model.device) if str(model.device).startswith("cuda") else _cpu_name(),
         "python": platform.python_version(),
-        "torch": torch.__version__,
+        **model.describe_runtime(),
         "commit": _commit(),
     }
+
+
+def _gpu_name(device: "torch.device") -> str:
+    import torch
+
+    return torch.cuda.get_device_name(device)
 
 
 def _cpu_name() -> str:

@@ -1,10 +1,10 @@
 """Recordings in memory, of whatever type: arrays, tensors and lists to float32 [samples]."""
 
+import sys
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-import torch
 
 from lact_asr_model.errors import UserError
 
@@ -18,9 +18,9 @@ def as_recordings(recordings: Any) -> list[np.ndarray]:
     Raises:
         UserError: one of them is nothing that can be heard; the message says what is wanted.
     """
-    if isinstance(recordings, np.ndarray | torch.Tensor) and recordings.ndim == 1 and recordings.dtype != object:
+    if _is_array(recordings) and recordings.ndim == 1 and recordings.dtype != object:
         recordings = [recordings]
-    if not isinstance(recordings, Sequence | np.ndarray | torch.Tensor) or isinstance(recordings, str | bytes):
+    if not (isinstance(recordings, Sequence) or _is_array(recordings)) or isinstance(recordings, str | bytes):
         raise UserError(f"recordings: they are {_kind(recordings)}; give a list of them, one array each")
     return [as_samples(recording, f"recording {index}") for index, recording in enumerate(recordings)]
 
@@ -38,7 +38,7 @@ def as_samples(recording: Any, name: str) -> np.ndarray:
     Raises:
         UserError: it is nothing that can be heard, or holds NaN or infinite samples.
     """
-    if isinstance(recording, torch.Tensor):
+    if _is_tensor(recording):
         recording = recording.detach().cpu()
         recording = (recording.float() if recording.is_floating_point() else recording).numpy()
     try:
@@ -75,6 +75,15 @@ def _mono(samples: np.ndarray, name: str) -> np.ndarray:
             return samples.mean(axis=int(samples.shape[1] == num_channels), dtype=np.float32)
     shape = ", ".join(map(str, samples.shape))
     raise UserError(f"{name}: its shape is [{shape}]; give [samples], [channels, samples] or [samples, channels]")
+
+
+def _is_array(thing: Any) -> bool:
+    return isinstance(thing, np.ndarray) or _is_tensor(thing)
+
+
+def _is_tensor(thing: Any) -> bool:
+    torch = sys.modules.get("torch")  # where it is not loaded, there are none
+    return torch is not None and isinstance(thing, torch.Tensor)
 
 
 def _kind(thing: Any) -> str:

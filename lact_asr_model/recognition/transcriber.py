@@ -8,26 +8,29 @@ from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 import numpy as np
-import torch
 
 from lact_asr_model.acoustic_models.acoustic_model import AcousticModel
 from lact_asr_model.adaptation.options import AdaptationOptions
-from lact_asr_model.adaptation.peers import Peer, adapt_with_peer
-from lact_asr_model.adaptation.procedure import Adaptation, adapt
-from lact_asr_model.adaptation.protocol import Weights
 from lact_asr_model.audio import AudioReader
 from lact_asr_model.data.utterance import Utterance
 from lact_asr_model.decoding.greedy import GreedyDecoder
 from lact_asr_model.decoding.hypothesis import Decoder, Hypothesis
 from lact_asr_model.decoding.parallel import ParallelDecoder
-from lact_asr_model.decoding.teacher import DecoderTeacher
 from lact_asr_model.errors import UserError
 from lact_asr_model.recognition.sample_arrays import as_recordings
 from lact_asr_model.recognition.segments import Segment, split_at_quiet_points
 from lact_asr_model.recognition.transcript import AudioSource, FileResult, TimedWord, Transcript
+
+if TYPE_CHECKING:  # an exported model is transcribed with without torch
+    import torch
+
+    from lact_asr_model.adaptation.lessons import Teacher
+    from lact_asr_model.adaptation.peers import Peer
+    from lact_asr_model.adaptation.procedure import Adaptation
+    from lact_asr_model.adaptation.protocol import Weights
 
 STAGES = ("recognition", "adaptation", "decoding")
 _SMALLEST_RANGE = 2.0**-15  # one step of 16-bit audio: below it a recording is digital silence
@@ -64,8 +67,8 @@ class Transcriber:
         *,
         decoder: Decoder | None = None,
         teacher: Decoder | None = None,
-        ttt_options: AdaptationOptions | Peer | None = None,
-        device: torch.device | str = "cpu",
+        ttt_options: "AdaptationOptions | Peer | None" = None,
+        device: "torch.device | str" = "cpu",
         batch_size: int = 1,
         chunk_seconds: float = 30.0,
         move_emission_to_cpu: bool = False,
@@ -78,14 +81,18 @@ class Transcriber:
             raise UserError(f"batch size {batch_size}: a stream is recognised one by one; give 1, or mode 'episodic'")
         if not 1 <= chunk_seconds < float("inf"):
             raise UserError(f"chunk_seconds {chunk_seconds}: is not a number of seconds from 1 up; the default is 30")
-        self.device = torch.device(device)
-        self.model = model.to(self.device)
+        self.model = model.to(device)
+        self.device = self.model.device
         self.decoder = decoder or GreedyDecoder(model.vocabulary)
         teacher = teacher or (self.decoder if self.decoder.uses_language_model else None)
-        self._teacher = DecoderTeacher(teacher, model.vocabulary) if teacher else None
         if isinstance(ttt_options, AdaptationOptions) and self.decoder.uses_language_model:
             ttt_options = ttt_options.before_language_model()
         self.ttt_options = ttt_options
+        self._teacher: Teacher | None = None
+        if teacher and ttt_options is not None:
+            from lact_asr_model.decoding.teacher import DecoderTeacher
+
+            self._teacher = DecoderTeacher(teacher, model.vocabulary)
         self.batch_size = batch_size
         self.chunk_seconds = chunk_seconds
         self.move_emission_to_cpu = move_emission_to_cpu
@@ -216,7 +223,7 @@ class Transcriber:
         ]
         if not audible:
             return lambda: transcripts
-        is_batched = self.model.is_batched and not isinstance(self.ttt_options, Peer)
+        is_batched = self.model.is_batched and isinstance(self.ttt_options, AdaptationOptions | None)
         if not is_batched and len(audible) > 1:
             finish_each = [self.begin([samples]) for samples in batch]
             self.audio_seconds -= sum(durations)
@@ -243,7 +250,7 @@ class Transcriber:
                     is_adapted[row],
                     losses[row],
                     [(alternative.text, alternative.score) for alternative in hypothesis.alternatives],
-                    [emissions[row].cpu().numpy()] if self.keep_emissions else [],
+                    [np.asarray(emissions[row])] if self.keep_emissions else [],
                 )
             return transcripts
 
@@ -251,28 +258,29 @@ class Transcriber:
 
     def _compute(
         self, batch: list[np.ndarray]
-    ) -> tuple[Callable[[], list[Hypothesis]], Adaptation | None, list[torch.Tensor]]:
+    ) -> "tuple[Callable[[], list[Hypothesis]], Adaptation | None, list[torch.Tensor]]":
         adaptation = None
         inputs = self.model.prepare(batch)
         if self.ttt_options is not None:
+            from lact_asr_model.adaptation.peers import adapt_with_peer
+            from lact_asr_model.adaptation.procedure import adapt
+
             with self._timed("adaptation"):
-                if isinstance(self.ttt_options, Peer):
-                    adaptation = adapt_with_peer(self.model, inputs, self.ttt_options, self._teacher)
-                else:
+                if isinstance(self.ttt_options, AdaptationOptions):
                     adaptation = adapt(self.model, inputs, self.ttt_options, self._stream_weights, self._teacher)
                     self._go_on_from(adaptation, self.ttt_options)
+                else:
+                    adaptation = adapt_with_peer(self.model, inputs, self.ttt_options, self._teacher)
                 logits, frame_mask = adaptation.logits, adaptation.frame_mask
         else:
             with self._timed("recognition"):
                 logits, frame_mask = self.model.recognize(inputs)
         with self._timed("decoding"):
-            log_probs = torch.log_softmax(logits.float(), dim=-1)
-            if self.move_emission_to_cpu:
-                log_probs = log_probs.cpu()
-            emissions = [row[:length] for row, length in zip(log_probs, frame_mask.sum(dim=1).tolist(), strict=True)]
+            on_cpu = self.move_emission_to_cpu or self.keep_emissions
+            emissions = self.model.log_probs(logits, frame_mask, on_cpu=on_cpu)
         return self._begin_decoding(emissions), adaptation, emissions
 
-    def _go_on_from(self, adaptation: Adaptation, options: AdaptationOptions) -> None:
+    def _go_on_from(self, adaptation: "Adaptation", options: AdaptationOptions) -> None:
         """The next recording of a stream starts from what this one was adapted to."""
         if not self.is_stream:
             return
@@ -281,7 +289,7 @@ class Transcriber:
         if self._stream_length == options.reset_every:
             self.reset_stream()
 
-    def _begin_decoding(self, emissions: list[torch.Tensor]) -> Callable[[], list[Hypothesis]]:
+    def _begin_decoding(self, emissions: "list[torch.Tensor]") -> Callable[[], list[Hypothesis]]:
         """Log-probabilities [frames, vocab] to one hypothesis an utterance, at once or in other processes."""
         with self._timed("decoding"):
             futures = [self.decoder.submit(log_probs) for log_probs in emissions]
@@ -311,8 +319,7 @@ class Transcriber:
         self.stage_seconds[stage] += self._clock_seconds() - start_seconds
 
     def _clock_seconds(self) -> float:
-        if self.device.type == "cuda":
-            torch.cuda.synchronize(self.device)
+        self.model.synchronize()
         return time.perf_counter()
 
 
@@ -323,7 +330,8 @@ def has_signal(samples: np.ndarray) -> bool:
 
 def _is_out_of_memory(error: Exception) -> bool:
     """Whether Python, a GPU or PyTorch's allocator of main memory, which has no error of its own, ran out."""
-    return isinstance(error, MemoryError | torch.OutOfMemoryError) or "DefaultCPUAllocator" in str(error)
+    is_of_gpu = type(error).__name__ == "OutOfMemoryError"  # of torch, which may not be loaded
+    return is_of_gpu or isinstance(error, MemoryError) or "DefaultCPUAllocator" in str(error)
 
 
 @dataclass

@@ -11,6 +11,7 @@ Legend: d = size of a head, h = hidden size of the SwiGLU, k/v/q = keys/values/q
 Source: Zhang et al. 2025, "Test-Time Training Done Right", arXiv:2505.23884.
 """
 
+from functools import reduce
 from typing import NamedTuple
 
 import torch
@@ -59,25 +60,33 @@ def fast_weight_gradient(
     Returns:
         Three sums of the shapes of the weights, with the batch of the keys.
     """
-    w0, w1, w2 = weights
-    frames = keys.shape[-2]
-    size = max(1, min(chunk_size or frames, frames))
-    totals: FastWeights | None = None
-    for start in range(0, max(frames, 1), size):
-        k, v = keys[..., start : start + size, :], values[..., start : start + size, :]
-        eta0, eta1, eta2 = learning_rates[..., start : start + size, None].to(k.dtype)
-        a, b, delta = k @ w0, k @ w2, v @ w1.mT
-        gate = torch.sigmoid(a)
-        silu = a * gate
-        piece = FastWeights(
-            w0=(eta0 * k).mT @ (delta * b * gate * (1 + a * (1 - gate))),
-            w1=(eta1 * silu * b).mT @ v,
-            w2=(eta2 * k).mT @ (delta * silu),
+    if chunk_size is None or keys.shape[-2] <= chunk_size:
+        return _gradient_of_piece(weights, keys, values, learning_rates)
+    pieces = (
+        _gradient_of_piece(weights, *piece)
+        for piece in zip(
+            keys.split(chunk_size, dim=-2),
+            values.split(chunk_size, dim=-2),
+            learning_rates.split(chunk_size, dim=-1),
+            strict=True,
         )
-        piece = FastWeights(*(matrix.to(w0.dtype) for matrix in piece))
-        totals = piece if totals is None else FastWeights(*(t + p for t, p in zip(totals, piece, strict=True)))
-    assert totals is not None
-    return totals
+    )
+    return reduce(lambda total, piece: FastWeights(*(t + p for t, p in zip(total, piece, strict=True))), pieces)
+
+
+def _gradient_of_piece(weights: FastWeights, k: Tensor, v: Tensor, learning_rates: Tensor) -> FastWeights:
+    """The sum over the frames of one piece."""
+    w0, w1, w2 = weights
+    eta0, eta1, eta2 = learning_rates[..., None].to(k.dtype)
+    a, b, delta = k @ w0, k @ w2, v @ w1.mT
+    gate = torch.sigmoid(a)
+    silu = a * gate
+    piece = FastWeights(
+        w0=(eta0 * k).mT @ (delta * b * gate * (1 + a * (1 - gate))),
+        w1=(eta1 * silu * b).mT @ v,
+        w2=(eta2 * k).mT @ (delta * silu),
+    )
+    return FastWeights(*(matrix.to(w0.dtype) for matrix in piece))
 
 
 def with_column_norms_of(reference: Tensor, updated: Tensor) -> Tensor:
