@@ -25,7 +25,7 @@ LAYERS = [
     {"decoding"},
     {"acoustic_models"},
     {"recognition"},
-    {"training", "evaluation"},
+    {"training", "evaluation", "serving"},
     {"commands"},
     {"cli"},
 ]

@@ -1,0 +1,1 @@
+"""Recognition over HTTP, in the format of OpenAI's audio API, and live captions."""
