@@ -78,7 +78,7 @@ def _parser() -> argparse.ArgumentParser:
 def _serve(arguments: argparse.Namespace) -> None:
     try:
         from lact_asr_model.serving.app import make_app
-        from lact_asr_model.serving.server import address_of, listen_on, run
+        from lact_asr_model.serving.server import address_of, listen_on, make_server
     except ModuleNotFoundError as error:
         if str(error.name).startswith("lact_asr_model"):
             raise
@@ -90,7 +90,7 @@ def _serve(arguments: argparse.Namespace) -> None:
         print_note(f"serving {service.model_name} on {address_of(listening)}")
         if token is None and arguments.host not in _LOOPBACK_HOSTS:
             print_warning("everyone who can reach this machine can use it; give a --token")
-        run(make_app(service, token), listening)
+        make_server(make_app(service, token)).run(sockets=[listening])
 
 
 def _make_service(arguments: argparse.Namespace) -> "Service":

@@ -25,8 +25,8 @@ class CaptionWindow:
     """The audio that is recognised again and again, and the words that are known of it.
 
     A word is stable as soon as two passes, one after the other, agree on it and on all before it (Liu, Spanakis and
-    Niehues 2020, arXiv:2005.11185: local agreement). Words that are stable stay in the window as context, until it is cut
-    between two of them.
+    Niehues 2020, arXiv:2005.11185: local agreement). Words that are stable stay in the window as context, until it is
+    cut between two of them.
 
         rest = window.append(samples)
         if window.is_due:

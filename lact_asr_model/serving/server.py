@@ -25,15 +25,8 @@ def address_of(listening: socket.socket) -> str:
     return f"http://{f'[{host}]' if ':' in host else host}:{port}/v1"
 
 
-def run(app: ASGIApp, listening: socket.socket) -> None:
-    """Serve until SIGTERM or Ctrl-C, then finish what was begun; either signal is raised again at the end."""
+def make_server(app: ASGIApp) -> uvicorn.Server:
+    """What runs the application: `run(sockets=[...])` serves until SIGTERM or Ctrl-C, and finishes what was begun."""
     logging.getLogger("python_multipart").setLevel(logging.ERROR)  # what clients send wrong, they are told
-    config = uvicorn.Config(
-        app,
-        log_level="warning",
-        access_log=False,
-        server_header=False,
-        ws_max_size=1_000_000,
-        h11_max_incomplete_event_size=65536,
-    )
-    uvicorn.Server(config).run(sockets=[listening])
+    config = uvicorn.Config(app, log_level="warning", access_log=False, server_header=False, ws_max_size=1_000_000)
+    return uvicorn.Server(config)
