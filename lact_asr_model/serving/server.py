@@ -15,7 +15,7 @@ def listen_on(host: str, port: int) -> socket.socket:
     try:
         return socket.create_server((host, port), family=family)
     except (OSError, OverflowError) as error:
-        reason = getattr(error, "strerror", None) or error
+        reason = str(getattr(error, "strerror", None) or error).partition(" (")[0]
         raise UserError(f"--host {host} --port {port}: cannot be listened on ({reason}); give others") from None
 
 

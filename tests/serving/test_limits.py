@@ -89,7 +89,7 @@ def test_more_requests_than_allowed_are_told_to_come_back(serving: Callable[...,
     async def ask(address: str, count: int) -> list[Any]:
         async with openai.AsyncOpenAI(base_url=address, api_key="-", max_retries=0) as client:
             requests = [
-                client.audio.transcriptions.create(file=recordings[0], model="whisper-1", extra_body={"adapt": True})
+                client.audio.transcriptions.create(file=recordings[5], model="whisper-1", extra_body={"adapt": True})
                 for _ in range(count)
             ]
             return await asyncio.gather(*requests, return_exceptions=True)
