@@ -2,15 +2,15 @@
 
     python benchmarks/captions.py [--data_dir DATA --subset dev-mini] [--context_seconds 2,4,8] [--step_seconds 1]
 
-Recordings (the bundled ones by default) are joined into one stream. It is played to the captions as it would come from a
-microphone, by a clock that is not waited for: audio goes on while a pass is computed, and the next pass hears what has
-come meanwhile. The latency of a word is from its end in the audio until it is stable. WER is against the transcript that
-`transcribe` makes of the same audio, and against the references.
+Recordings (the bundled ones by default) are joined into one stream. It is played to the captions as it would come from
+a microphone, by a clock that is not waited for: audio goes on while a pass is computed, and the next pass hears what
+has come meanwhile. The latency of a word is from its end in the audio until it is stable. WER is against the transcript
+that `transcribe` makes of the same audio, and against the references. All times are of the processor.
 """
 
 import argparse
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 

@@ -26,7 +26,7 @@ class CaptionWindow:
 
     A word is stable as soon as two passes, one after the other, agree on it and on all before it (Liu, Spanakis and
     Niehues 2020, arXiv:2005.11185: local agreement). Words that are stable stay in the window as context, until it is
-    cut between two of them.
+    cut between two of them. A word that the passes cannot agree on is taken as it is when it is old enough.
 
         rest = window.append(samples)
         if window.is_due:
@@ -35,13 +35,21 @@ class CaptionWindow:
     Args:
         step_seconds: of new audio until the next pass.
         context_seconds: of stable words that a cut leaves before the others.
+        patience_seconds: after which a word is taken as it is.
         max_seconds: longest window.
     """
 
-    def __init__(self, step_seconds: float = 1.0, context_seconds: float = 4.0, max_seconds: float = 15.0) -> None:
+    def __init__(
+        self,
+        step_seconds: float = 1.0,
+        context_seconds: float = 4.0,
+        patience_seconds: float = 4.0,
+        max_seconds: float = 15.0,
+    ) -> None:
         self._step_samples = round(step_seconds * SAMPLING_RATE)
         self._max_samples = round(max_seconds * SAMPLING_RATE)
         self._context_seconds = context_seconds
+        self._patience_seconds = patience_seconds
         self.samples = np.zeros(0, dtype=np.float32)
         self._start = 0  # of the window in the stream, in samples
         self._num_new = 0
@@ -72,20 +80,15 @@ class CaptionWindow:
         """
         heard = self._in_stream(words)
         fresh = [word for word in heard if _middle(word) > self._stable_until_seconds]
-        num_stable = len(fresh) if is_last else _num_agreed(fresh, self._previous)
-        settled_seconds = self._agreed_silence_seconds(fresh[num_stable:], self._previous[num_stable:])
+        num_old = sum(word.end_seconds < self.end_seconds - self._patience_seconds for word in fresh)
+        num_stable = len(fresh) if is_last else max(_num_agreed(fresh, self._previous), num_old)
+        silent_until_seconds = self._silent_until_seconds(fresh[num_stable:], self._previous[num_stable:])
         self._num_new = 0
         self._settle(fresh, num_stable)
-        settled_seconds = max(settled_seconds, self._stable_until_seconds)
-        self._cut_before(settled_seconds - self._context_seconds, heard)
+        self._cut_before(max(silent_until_seconds, self._stable_until_seconds) - self._context_seconds, heard)
         longest = self._max_samples - self._step_samples
-        if len(self.samples) > longest:  # two passes never agreed: the older half is taken as it is
-            middle_seconds = self.end_seconds - self._max_samples / 2 / SAMPLING_RATE
-            num_stable += sum(word.end_seconds < middle_seconds for word in fresh[num_stable:])
-            self._settle(fresh, num_stable)
-            self._cut_before(middle_seconds, heard)
-            if len(self.samples) > longest:  # one endless word
-                self._cut_at(middle_seconds)
+        if len(self.samples) > longest:  # a word without end
+            self._cut_at(self.end_seconds - longest / SAMPLING_RATE)
         return Captions(fresh[:num_stable], fresh[num_stable:])
 
     def _in_stream(self, words: Sequence[TimedWord]) -> list[TimedWord]:
@@ -103,10 +106,10 @@ class CaptionWindow:
             gap = fresh[num_stable].start_seconds - border if self._previous else 2 * _END_MARGIN_SECONDS
             self._stable_until_seconds = border + max(gap, 0.0) / 2
 
-    def _agreed_silence_seconds(self, *passes: Sequence[TimedWord]) -> float:
-        """Up to where neither pass hears another word."""
-        starts = [words[0].start_seconds for words in passes if words]
-        return min([*starts, self.end_seconds - self._num_new / SAMPLING_RATE - _UNSETTLED_SECONDS])
+    def _silent_until_seconds(self, *passes: Sequence[TimedWord]) -> float:
+        """Up to where neither this pass nor the last one hears another word."""
+        last_end_seconds = self.end_seconds - self._num_new / SAMPLING_RATE
+        return min([last_end_seconds - _UNSETTLED_SECONDS, *(words[0].start_seconds for words in passes if words)])
 
     def _cut_before(self, latest_seconds: float, heard: Sequence[TimedWord]) -> None:
         """Cut the window at the last place up to `latest_seconds` that lies between words."""

@@ -96,12 +96,12 @@ def test_times_are_those_of_the_stream() -> None:
 
 def test_a_word_is_stable_when_two_passes_agree() -> None:
     speech = [("one", 0.2, 0.6), ("two", 1.4, 1.8)]
-    captions, _ = run(speech, 3.9, chunk_seconds=0.5)
-    assert [[word.word for word in part.stable] for part in captions] == [[], ["one"], ["two"], []]
-    assert [[word.word for word in part.tail] for part in captions] == [["one"], ["two"], [], []]
+    captions, _ = run(speech, 4.0, chunk_seconds=0.5)
+    assert [[word.word for word in part.stable] for part in captions] == [[], ["one"], ["two"], [], []]
+    assert [[word.word for word in part.tail] for part in captions] == [["one"], ["two"], [], [], []]
 
 
-def test_words_that_never_agree_are_taken_before_the_window_is_full() -> None:
+def test_words_that_never_agree_are_taken_when_they_are_old() -> None:
     class Restless(Recogniser):
         def __call__(self, samples: np.ndarray) -> list[TimedWord]:
             words = super().__call__(samples)
@@ -112,14 +112,16 @@ def test_words_that_never_agree_are_taken_before_the_window_is_full() -> None:
     stream = np.arange(43 * RATE, dtype=np.float64)
     window = CaptionWindow()
     window.samples = np.zeros(0, dtype=np.float64)
-    words = stable(list(caption(np.array_split(stream, 100), recogniser, window)))
+    captions = list(caption(np.array_split(stream, 100), recogniser, window))
+    words = stable(captions)
+    assert all(len(part.tail) < 10 for part in captions)
     assert [word.split("-")[0] for word in words] == [word for word, _, _ in speech]
     assert recogniser.longest_seconds <= 15.0
 
 
 def test_long_silence_costs_short_passes() -> None:
     _, recogniser = run([("end", 119.0, 119.5)], 120)
-    assert recogniser.longest_seconds < 7
+    assert recogniser.longest_seconds <= 7
 
 
 def test_samples_may_be_spread_over_pieces() -> None:
