@@ -28,6 +28,7 @@ from lact_asr_model.commands.demo import RECORDINGS_DIR
 from lact_asr_model.errors import UserError, one_line_errors
 
 _BOUNDARY = "b"
+_SHORT = RECORDINGS_DIR / "1673-143397-0008.mp3"
 
 
 @dataclass(frozen=True)
@@ -44,7 +45,7 @@ class Question:
 
 @dataclass
 class Tally:
-    """What the clients have seen. megabytes: resident memory of the server, once a second."""
+    """What the clients have seen. megabytes: resident memory of the server, once a second; processor_seconds: its."""
 
     seconds: list[float] = field(default_factory=list)
     audio_seconds: float = 0.0
@@ -52,6 +53,7 @@ class Tally:
     wrong: list[str] = field(default_factory=list)
     megabytes: list[float] = field(default_factory=list)
     elapsed_seconds: float = 0.0
+    processor_seconds: float = 0.0
 
 
 def main() -> None:
@@ -91,7 +93,7 @@ async def _ask_all(address: str, server: psutil.Process, arguments: argparse.Nam
     limits = httpx.Limits(max_connections=arguments.num_clients + 1)
     async with httpx.AsyncClient(base_url=f"{address}/", timeout=600, limits=limits) as client:
         alone = {question: (await _ask(client, question)).json() for question in questions}
-        start_seconds = time.monotonic()
+        start_seconds, used_seconds = time.monotonic(), sum(server.cpu_times()[:2])
         end_seconds = start_seconds + arguments.seconds
         async with asyncio.TaskGroup() as tasks:
             for number in range(arguments.num_clients):
@@ -101,6 +103,7 @@ async def _ask_all(address: str, server: psutil.Process, arguments: argparse.Nam
                 tally.megabytes.append(server.memory_info().rss / 1e6)
                 await asyncio.sleep(1.0)
         tally.elapsed_seconds = time.monotonic() - start_seconds
+        tally.processor_seconds = sum(server.cpu_times()[:2]) - used_seconds
     return tally
 
 
@@ -161,7 +164,6 @@ _BROKEN: dict[str, Callable[[random.Random], dict[str, Any]]] = {
     "no boundary": lambda chance: _multipart(chance.randbytes(100)),
     "nothing": lambda chance: _multipart(b""),
 }
-_SHORT = RECORDINGS_DIR / "1673-143397-0008.mp3"
 
 
 def _print_table(tally: Tally, arguments: argparse.Namespace) -> None:
@@ -174,6 +176,8 @@ def _print_table(tally: Tally, arguments: argparse.Namespace) -> None:
         "broken requests": tally.num_broken,
         "wrong answers": len(tally.wrong),
         "s of audio / s": f"{tally.audio_seconds / tally.elapsed_seconds:.1f}",
+        "processor s / s of audio": f"{tally.processor_seconds / tally.audio_seconds:.2f}",
+        "share of a processor": f"{tally.processor_seconds / tally.elapsed_seconds:.0%}",
         "p50 s": f"{p50:.2f}",
         "p95 s": f"{p95:.2f}",
         "memory MB after a third": f"{third:.0f}",

@@ -1,11 +1,12 @@
 """The `listen` command: live captions of a microphone or a pipe of raw audio."""
 
 import argparse
+import io
 import queue
 import shutil
 import sys
 from collections.abc import Iterable, Iterator, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from lact_asr_model.commands.options import add_decoding_options, add_model_options, load_model, start_decoder
 from lact_asr_model.errors import UserError, one_line_errors
@@ -76,7 +77,8 @@ def _show_on_terminal(parts: Iterable["Captions"]) -> None:
 
 
 def _standard_input() -> Iterator[bytes]:
-    while piece := sys.stdin.buffer.read1(_PIECE_BYTES):
+    file = cast(io.BufferedReader, sys.stdin.buffer)
+    while piece := file.read1(_PIECE_BYTES):
         yield piece
 
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import io
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -58,10 +59,14 @@ def test_the_official_client_gets_what_the_command_prints(client: Any, recording
     assert len(transcript.text) > 20
 
 
-def test_adapt_is_an_extra_field(client: Any, recordings: list[Path], alone: Alone) -> None:
-    transcript = ask(client, recordings[1], extra_body={"adapt": True})
-    assert transcript.text == alone(recordings[1], True).text
-    assert transcript.text != alone(recordings[1]).text
+def test_the_example_of_the_documentation_runs(
+    address: str, recordings: list[Path], alone: Alone, capsys: pytest.CaptureFixture[str]
+) -> None:
+    document = (Path(__file__).parents[2] / "docs" / "serving.md").read_text(encoding="utf-8")
+    (code,) = re.findall(r"```python\n(.*?)```", document, flags=re.DOTALL)
+    exec(code.replace("http://127.0.0.1:8000/v1", address).replace("talk.mp3", str(recordings[1])), {})
+    assert capsys.readouterr().out == alone(recordings[1], True).text + "\n"
+    assert alone(recordings[1], True).text != alone(recordings[1]).text
 
 
 def test_words_have_times_and_segments_are_there_by_default(client: Any, recordings: list[Path], alone: Alone) -> None:
