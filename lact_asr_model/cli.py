@@ -18,6 +18,8 @@ PROGRAMS = {
     "transcribe": ("lact_asr_model.commands.transcribe", "Transcribe audio files, folders or a test set."),
     "adapt": ("lact_asr_model.commands.adapt", "Show a recording's transcript before and after adapting."),
     "evaluate": ("lact_asr_model.commands.evaluate", "Compare adaptation methods on the same corrupted audio."),
+    "serve": ("lact_asr_model.commands.serve", "Serve recognition over HTTP, in OpenAI's format."),
+    "listen": ("lact_asr_model.commands.listen", "Show what is said while it is said."),
     "train": ("lact_asr_model.commands.train", "Train a recogniser, or go on training one."),
     "build-lm": ("lact_asr_model.commands.build_lm", "Build a language model for beam search from text."),
     "tune-lm": ("lact_asr_model.commands.tune_lm", "Find the weights of a language model on a development set."),
