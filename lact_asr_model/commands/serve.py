@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lact_asr_model.commands.options import (
+    add_chunk_option,
     add_decoding_options,
     add_model_options,
     add_ttt_options,
@@ -62,13 +63,7 @@ def _parser() -> argparse.ArgumentParser:
         help="adapt to each recording unless the request has adapt=false (default: only if it has adapt=true)",
     )
     recognition.add_argument("--batch_size", type=int, default=8, metavar="N", help="segments at once (default: 8)")
-    recognition.add_argument(
-        "--chunk_seconds",
-        type=float,
-        default=30.0,
-        metavar="S",
-        help="longer recordings are cut at their quietest points and recognised in pieces (default: 30)",
-    )
+    add_chunk_option(recognition)
     add_decoding_options(parser)
     add_ttt_options(parser)
     add_model_options(parser)
