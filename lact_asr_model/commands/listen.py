@@ -14,7 +14,7 @@ from lact_asr_model.errors import UserError, one_line_errors
 if TYPE_CHECKING:
     from lact_asr_model.serving.caption_window import Captions
 
-_PIECE_BYTES = 3200  # 0.1 s
+_PIECE_BYTES = 65536  # at most, 2 s; what has arrived comes at once
 _CLEAR_LINE, _FAINT, _NORMAL = "\r\x1b[K", "\x1b[2m", "\x1b[0m"
 
 
@@ -105,11 +105,14 @@ def _microphone(name: str) -> Iterator[bytes]:
         )
     except (sounddevice.PortAudioError, ValueError) as error:
         reason = " ".join(str(error).split())
-        raise UserError(f"--microphone {name}: cannot be used ({reason}); give another name") from None
+        raise UserError(f"--microphone {name or 'default'}: cannot be used ({reason}); give another name") from None
 
     def listen() -> Iterator[bytes]:
         with stream:
             while True:
-                yield pieces.get()
+                piece = pieces.get()
+                while not pieces.empty():
+                    piece += pieces.get()
+                yield piece
 
     return listen()
