@@ -12,19 +12,26 @@ PRELOAD := $(addprefix LD_PRELOAD=,$(TCMALLOC))
 # Two test processes with one thread each: on two cores faster than one process with two.
 PYTEST := OMP_NUM_THREADS=1 TOKENIZERS_PARALLELISM=false $(PRELOAD) $(BIN)/pytest -n 2 --dist worksteal
 
-.PHONY: help run test lint format setup clean
+.PHONY: help run test test-all lint format setup clean
 
 help:
 	@echo "make run        transcribe the bundled recordings: plain, adapted, clean, noisy"
 	@echo "make test       style, types and tests"
+	@echo "make test-all   the same, and the web page in Chromium"
 	@echo "make lint       style and types only"
 	@echo "make format     rewrite the code in the project's style"
+	@echo "make tables     measure what the documents say of the bundled model, and write it into them (hours)"
 	@echo "make clean      remove .venv and caches"
 
 run: $(INSTALLED)
 	@$(PRELOAD) $(BIN)/lact-asr demo
 
 test: lint
+	$(PYTEST)
+
+test-all: lint
+	@command -v chromium >/dev/null || { echo "error: chromium is not installed; run: apt install chromium" >&2; exit 2; }
+	$(BIN)/python -m pip install -qq -c constraints.txt -e ".[web]" playwright
 	$(PYTEST)
 
 lint: $(INSTALLED)
@@ -35,6 +42,12 @@ lint: $(INSTALLED)
 format: $(INSTALLED)
 	$(BIN)/ruff check --fix
 	$(BIN)/ruff format
+
+.PHONY: tables
+tables: $(INSTALLED)
+	@test -n "$(DATA_DIR)" || { echo "error: DATA_DIR is not given; recipes/small/README.md says what it holds" >&2; exit 2; }
+	@$(PRELOAD) $(BIN)/python benchmarks/tables.py --data_dir "$(DATA_DIR)" \
+		$(if $(TEST_CLEAN_DIR),--test_clean_dir "$(TEST_CLEAN_DIR)") $(if $(ONLY),--only "$(ONLY)")
 
 setup: $(INSTALLED)
 

@@ -7,14 +7,17 @@ one piece: as the model is, with the per-utterance update of the fast weights le
 whole branch set to zero (`zeroed`); then each utterance once more by itself, cut from the same audio (`alone`). The
 first table has word error rates with 95 % bootstrap intervals over recordings, and differences from the model as it is,
 paired. The second has those of the utterances by where in the recording their middle lies. With --joined_seconds 0,
-every utterance is a recording.
+every utterance is a recording. --output_dir gets the first tables as `results.json`.
 """
 
 import argparse
+import json
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from itertools import chain, groupby
+from pathlib import Path
+from typing import Any
 from unittest.mock import patch
 
 import numpy as np
@@ -29,10 +32,13 @@ from lact_asr_model.data.conditions import Condition, parse_conditions
 from lact_asr_model.data.sources import read_utterances
 from lact_asr_model.data.utterance import Utterance
 from lact_asr_model.decoding.greedy import greedy_decode
-from lact_asr_model.evaluation.comparison import corrupt
+from lact_asr_model.evaluation.comparison import corrupt, weights_digest
+from lact_asr_model.evaluation.summary import percent_of
+from lact_asr_model.files import write_atomically
 from lact_asr_model.lact_layer import FastWeightMemory
 from lact_asr_model.metrics import ErrorCounts, bootstrap_interval, paired_bootstrap_interval, word_errors
 from lact_asr_model.ops.fast_weights.closed_form import FastWeights
+from lact_asr_model.recognition.run_description import describe_run
 from lact_asr_model.text import normalize_text
 
 PAUSE_SECONDS = 0.4
@@ -123,6 +129,7 @@ def main() -> None:
     parser.add_argument("--noise_dir")
     parser.add_argument("--num_threads", type=int, default=1)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--output_dir", type=Path)
     arguments = parser.parse_args()
 
     torch.set_num_threads(arguments.num_threads)
@@ -131,12 +138,25 @@ def main() -> None:
     if arguments.max_recordings is not None:
         wanted = min(arguments.max_recordings, len(pieces))
         pieces = [pieces[index * len(pieces) // wanted] for index in range(wanted)]
+    rows: list[dict[str, Any]] = []
     for condition in parse_conditions(arguments.conditions, noise_dir=arguments.noise_dir):
-        measure(model, pieces, condition, arguments.seed)
+        rows += measure(model, pieces, condition, arguments.seed)
+    if arguments.output_dir is not None:
+        arguments.output_dir.mkdir(parents=True, exist_ok=True)
+        results = {
+            "weights_sha256": weights_digest(model.model),
+            "subset": arguments.subset,
+            "seed": arguments.seed,
+            **describe_run(model.device),
+            "results": rows,
+        }
+        write_atomically(arguments.output_dir / "results.json", json.dumps(results, indent=2) + "\n")
 
 
-def measure(model: AcousticModel, pieces: Sequence[list[Utterance]], condition: Condition, seed: int) -> None:
-    """Recognise all pieces under the condition in every mode, and print the two tables."""
+def measure(
+    model: AcousticModel, pieces: Sequence[list[Utterance]], condition: Condition, seed: int
+) -> list[dict[str, Any]]:
+    """Recognise all pieces under the condition in every mode, print the two tables, and give the rows of the first."""
     counts: dict[str, list[list[ErrorCounts]]] = {mode: [] for mode in (*MODES, ALONE)}
     middles: list[list[float]] = []
     for piece in tqdm(pieces, desc=condition.name, disable=None):
@@ -156,16 +176,25 @@ def measure(model: AcousticModel, pieces: Sequence[list[Utterance]], condition: 
     base = totals["as it is"]
     print(f"\n{condition.name}: {len(pieces)} recordings, {sum(map(len, middles))} utterances\n")
     print("| memory | WER % (95 %) | minus as it is (95 %) |\n|---|---|---|")
+    rows = []
     for mode, of_mode in totals.items():
-        rate, (low, high) = sum(of_mode, ErrorCounts()).rate, bootstrap_interval(of_mode, seed=seed)
-        difference = rate - sum(base, ErrorCounts()).rate
-        below, above = paired_bootstrap_interval(of_mode, base, seed=seed)
-        paired = "" if mode == "as it is" else f"{100 * difference:+.1f} ({100 * below:+.1f} to {100 * above:+.1f})"
-        print(f"| {mode} | {100 * rate:.1f} ({100 * low:.1f} to {100 * high:.1f}) | {paired} |")
+        row: dict[str, Any] = {
+            "condition": condition.name,
+            "memory": mode,
+            "num_recordings": len(pieces),
+            "num_utterances": sum(map(len, middles)),
+            "wer": sum(of_mode, ErrorCounts()).rate,
+            "wer_interval": bootstrap_interval(of_mode, seed=seed),
+        }
+        if mode != "as it is":
+            row["wer_difference"] = row["wer"] - sum(base, ErrorCounts()).rate
+            row["wer_difference_interval"] = paired_bootstrap_interval(of_mode, base, seed=seed)
+        print(f"| {mode} | {percent_of('wer')(row)} | {percent_of('wer_difference', sign='+')(row)} |")
+        rows.append(row)
 
     bins = sorted({int(middle // BIN_SECONDS) for of_piece in middles for middle in of_piece})
     if len(bins) == 1:
-        return
+        return rows
     print(f"\n| middle of the utterance, s | words | {' | '.join(counts)} |\n|---|---|{'---|' * len(counts)}")
     for index in bins:
         cells = []
@@ -173,11 +202,12 @@ def measure(model: AcousticModel, pieces: Sequence[list[Utterance]], condition: 
             flat = zip(chain(*by_piece), chain(*middles), strict=True)
             chosen = (count for count, middle in flat if int(middle // BIN_SECONDS) == index)
             cells.append(sum(chosen, ErrorCounts()))
-        row = " | ".join(f"{100 * cell.rate:.1f}" for cell in cells)
+        rates = " | ".join(f"{100 * cell.rate:.1f}" for cell in cells)
         print(
-            f"| {index * BIN_SECONDS} to {(index + 1) * BIN_SECONDS} | {cells[0].reference_length} | {row} |",
+            f"| {index * BIN_SECONDS} to {(index + 1) * BIN_SECONDS} | {cells[0].reference_length} | {rates} |",
             flush=True,
         )
+    return rows
 
 
 if __name__ == "__main__":

@@ -2,10 +2,11 @@
 
     python recipes/check_leakage.py DATA_DIR --train SOURCES --held_out SOURCES [--text FILE ...]
 
-SOURCES as `--train_subset` takes them, joined by "+". Every training source, and every text of a language model, is
-compared with every held-out source. Speakers are those of their corpus: number 19 of LibriSpeech is not number 19 of a
-manifest; synthetic voices are speakers too. Recordings are the same if their files are, byte for byte. Sentences are
-compared in the recogniser's alphabet, and are short below five words:
+SOURCES as `--train_subset` takes them, joined by "+"; a LibriSpeech subset elsewhere is named by its path. Every
+training source, and every text of a language model, is compared with every held-out source. Speakers are those of
+their corpus: number 19 of LibriSpeech is not number 19 of a manifest; synthetic voices are speakers too. Recordings are
+the same if their files are, byte for byte. Sentences are compared in the recogniser's alphabet, and are short below
+five words:
 
 - short: short held-out sentences that are training sentences,
 - long: other held-out sentences that are training sentences, or a part of one,
@@ -23,6 +24,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
+from lact_asr_model.data.manifest import MANIFEST_SUFFIXES
 from lact_asr_model.data.sources import read_utterances
 from lact_asr_model.data.utterance import Utterance
 from lact_asr_model.decoding.text_lines import read_lines
@@ -51,7 +53,7 @@ class Source:
 
     @property
     def is_librispeech(self) -> bool:
-        return not self.name.endswith((".jsonl", ".tsv"))
+        return not self.name.lower().endswith(MANIFEST_SUFFIXES)
 
     @cached_property
     def speakers(self) -> frozenset[tuple[str, str]]:

@@ -26,7 +26,7 @@ LAYERS = [
     {"acoustic_models"},
     {"recognition"},
     {"training", "evaluation"},
-    {"export"},
+    {"export", "serving"},
     {"commands"},
     {"cli"},
 ]

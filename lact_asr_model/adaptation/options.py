@@ -3,7 +3,7 @@
 import dataclasses
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
 from lact_asr_model.errors import UserError
@@ -51,6 +51,14 @@ class AdaptationOptions:
     )
     steps: int = field(
         default=1, metadata=_option("Muon steps per utterance, usually 1 or 2", metavar="N", below=MOST_STEPS)
+    )
+    steps_with_lm: int = field(
+        default=0,
+        metadata=_option(
+            "steps where a beam search with a language model follows; 0: as many as otherwise",
+            metavar="N",
+            below=MOST_STEPS,
+        ),
     )
     mask_prob: float = field(
         default=0.15, metadata=_option("share of the frames that masked prediction hides", metavar="SHARE", below=1)
@@ -133,6 +141,10 @@ class AdaptationOptions:
     def __post_init__(self) -> None:
         for option in fields(self):
             check_option(option, getattr(self, option.name), f"TTT option {option.name}")
+
+    def before_language_model(self) -> "AdaptationOptions":
+        """These options where a beam search with a language model decodes what the model says then."""
+        return replace(self, steps=self.steps_with_lm) if self.steps_with_lm else self
 
     @property
     def is_taught(self) -> bool:

@@ -30,6 +30,8 @@ WIDTH = 100
 METHOD_LABELS = {BASELINE: "plain", "lm": "plain+LM", "ttt": "adapted", "ttt_lm": "adapted+LM"}
 WITH_LM = {BASELINE: "lm", "ttt": "ttt_lm"}
 BEAM_SIZE = 250
+HOST = "127.0.0.1"
+PORT = 7860
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -43,12 +45,47 @@ def main(argv: Sequence[str] | None = None) -> None:
         help="folder with manifest.jsonl and noise/ (default: the bundled ones)",
     )
     parser.add_argument("--snr_db", type=float, default=5.0, metavar="DB", help="level of the noise (default: 5)")
+    group = parser.add_argument_group("web page; needs the web extra")
+    group.add_argument("--web", action="store_true", help="a page to try one's own recordings on, instead")
+    group.add_argument("--port", type=int, metavar="N", help=f"of the page (default: {PORT}; 0: any that is free)")
+    group.add_argument("--host", metavar="ADDRESS", help=f"default: {HOST}, which this machine alone can reach")
     add_ttt_options(parser)
     add_model_options(parser)
     arguments = parser.parse_args(argv)
     with one_line_errors():
+        if arguments.web:
+            _serve_page(arguments)
+            return
+        for name in ("port", "host"):
+            if getattr(arguments, name) is not None:
+                raise UserError(f"--{name}: has no effect without the page; add --web")
         for block in _page(arguments):
             print(block, flush=True)
+
+
+def _serve_page(arguments: argparse.Namespace) -> None:
+    """The web page, until Ctrl-C. Raises UserError."""
+    from lact_asr_model.serving.web.server import serve
+
+    def make_page(folder: Path) -> Any:
+        from lact_asr_model.serving.web.noises import Noises
+        from lact_asr_model.serving.web.page import build_page
+        from lact_asr_model.serving.web.recogniser import Recogniser, Recognisers
+
+        def load(checkpoint: str | None) -> Recogniser:
+            model = load_model(
+                argparse.Namespace(**{**vars(arguments), "checkpoint": checkpoint or arguments.checkpoint})
+            )
+            return Recogniser(model, make_ttt_options(arguments, model), BEAM_SIZE)
+
+        utterances = read_manifest(arguments.recordings_dir / "manifest.jsonl")
+        noises = Noises(arguments.recordings_dir / "noise", [utterance.audio_path for utterance in utterances])
+        print("Loading the model ...", flush=True)
+        recognisers = Recognisers(load)
+        steps = recognisers.get("").options.steps
+        return build_page(recognisers, noises, utterances, steps=steps, snr_db=arguments.snr_db, folder=folder)
+
+    serve(make_page, arguments.host or HOST, PORT if arguments.port is None else arguments.port)
 
 
 def _page(arguments: argparse.Namespace) -> Iterator[str]:
@@ -66,15 +103,17 @@ def _page(arguments: argparse.Namespace) -> Iterator[str]:
     from lact_asr_model.recognition.transcriber import Transcriber
 
     options = make_ttt_options(arguments, model)
-    decoder = None
+    decoders: dict[bool, Decoder] = {}
     try:
-        decoder = _beam_search(model.vocabulary, arguments.checkpoint)
+        for is_adapted in (False, True):
+            decoders[is_adapted] = _beam_search(model.vocabulary, arguments.checkpoint, for_adapted=is_adapted)
     except UserError as error:
         yield f"Without language model: {error}"
     transcribers = {}
     for name, ttt_options in ((BASELINE, None), ("ttt", options)):
         transcribers[name] = Transcriber(model, ttt_options=ttt_options, device=model.device)
-        if decoder is not None:
+        if decoders:
+            decoder = decoders[ttt_options is not None]
             with_lm = Transcriber(model, decoder=decoder, ttt_options=ttt_options, device=model.device)
             transcribers[WITH_LM[name]] = with_lm
     yield _introduction(len(utterances), options, arguments.snr_db)
@@ -87,15 +126,16 @@ def _page(arguments: argparse.Namespace) -> Iterator[str]:
                 records.setdefault((label, record.method), []).append(record)
                 yield _transcript(label, record)
     yield _summary({key: summarize(made, None) for key, made in records.items()})
-    yield _invitation(arguments.checkpoint, with_lm=decoder is not None)
+    yield _invitation(arguments.checkpoint, with_lm=bool(decoders))
 
 
-def _beam_search(vocabulary: list[str], checkpoint: str | None) -> "Decoder":
+def _beam_search(vocabulary: list[str], checkpoint: str | None, *, for_adapted: bool) -> "Decoder":
     """The decoder with the bundled language model. Raises UserError: the lm extra is not installed."""
     from lact_asr_model.decoding.factory import make_decoder
     from lact_asr_model.decoding.options import DecodingOptions
 
-    return make_decoder(DecodingOptions(BEAM_SIZE, weights_dir=checkpoint_dir(checkpoint)), vocabulary)
+    options = DecodingOptions(BEAM_SIZE, weights_dir=checkpoint_dir(checkpoint), for_adapted=for_adapted)
+    return make_decoder(options, vocabulary)
 
 
 def _introduction(num_recordings: int, options: "AdaptationOptions", snr_db: float) -> str:

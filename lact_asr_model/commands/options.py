@@ -134,8 +134,14 @@ def given_ttt_options(arguments: argparse.Namespace) -> dict[str, Any]:
 
 
 def make_ttt_options(arguments: argparse.Namespace, model: "AcousticModel") -> AdaptationOptions:
-    """The model's own options with the given flags on top. Raises UserError."""
-    return replace(model.default_options, seed=arguments.seed, **given_ttt_options(arguments))
+    """The model's own options with the given flags on top; a given number of steps counts everywhere.
+
+    Raises UserError.
+    """
+    given = given_ttt_options(arguments)
+    if "steps" in given:
+        given.setdefault("steps_with_lm", 0)
+    return replace(model.default_options, seed=arguments.seed, **given)
 
 
 def load_model(arguments: argparse.Namespace) -> "AcousticModel":

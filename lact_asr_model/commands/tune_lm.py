@@ -121,7 +121,7 @@ def _run(arguments: argparse.Namespace) -> None:
         corrupt(load_samples(utterance), conditions[index % len(conditions)], utterance.id, arguments.seed)
         for index, utterance in enumerate(utterances)
     ]
-    ttt_options = make_ttt_options(arguments, model) if arguments.use_ttt else None
+    ttt_options = make_ttt_options(arguments, model).before_language_model() if arguments.use_ttt else None
     teacher = make_decoder(options, model.vocabulary) if ttt_options is not None and ttt_options.is_taught else None
     emissions = compute_emissions(model, recordings, ttt_options, teacher)
 

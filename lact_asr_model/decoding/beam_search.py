@@ -50,6 +50,7 @@ class BeamSearchDecoder(Decoder):
         self.options = options
         self.weights = weights
         self.language_model = language_model
+        self.uses_language_model = language_model is not None
 
     def decode(self, log_probs: "np.ndarray[Any, Any] | Tensor") -> Hypothesis:
         """The best hypothesis of log-probabilities [frames, vocab] without padding, and its alternatives.

@@ -35,7 +35,12 @@ class Hypothesis:
 
 
 class Decoder(ABC):
-    """Anything that turns the CTC log-probabilities of one utterance into a hypothesis."""
+    """Anything that turns the CTC log-probabilities of one utterance into a hypothesis.
+
+    uses_language_model: whether a language model has a say in it.
+    """
+
+    uses_language_model = False
 
     @abstractmethod
     def decode(self, log_probs: "np.ndarray[Any, Any] | Tensor") -> Hypothesis:

@@ -12,7 +12,7 @@ import numpy as np
 
 from lact_asr_model.decoding.factory import make_decoder
 from lact_asr_model.decoding.hypothesis import Decoder, Hypothesis
-from lact_asr_model.decoding.options import DecodingOptions
+from lact_asr_model.decoding.options import NONE, DecodingOptions
 from lact_asr_model.errors import UserError
 
 if TYPE_CHECKING:
@@ -31,6 +31,7 @@ class ParallelDecoder(Decoder):
     def __init__(self, options: DecodingOptions, vocabulary: list[str], num_processes: int) -> None:
         if num_processes < 1:
             raise UserError(f"decoding processes {num_processes}: is below 1; give 1 or more")
+        self.uses_language_model = options.beam_size > 1 and options.lm != NONE
         # Not forked: the parent has threads of PyTorch, and may have a GPU.
         self._pool = ProcessPoolExecutor(
             num_processes,

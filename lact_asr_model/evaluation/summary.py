@@ -107,7 +107,7 @@ def format_table(summaries: Sequence[dict[str, Any]]) -> str:
     columns = {name: cell for name, cell in _COLUMNS.items() if name != _ADAPTED or leaves_some}
     baseline = _baseline_of(summaries)
     header = [name.format(baseline=baseline) for name in columns]
-    return _markdown([header, *([cell(summary) for cell in columns.values()] for summary in summaries)])
+    return markdown_table([header, *([cell(summary) for cell in columns.values()] for summary in summaries)])
 
 
 def format_compact_table(
@@ -132,7 +132,7 @@ def format_compact_table(
         for summary in summaries:
             seconds[summary["method"]] += summary["compute_seconds"]
         rows.append((f"time / {baseline}", *(f"{seconds[method] / seconds[baseline]:.1f}" for method in methods)))
-    return f"{_markdown(rows)}\n\n{rate.upper()} in %. {_LEGEND.format(baseline)}"
+    return f"{markdown_table(rows)}\n\n{rate.upper()} in %. {_LEGEND.format(baseline)}"
 
 
 def _baseline_of(summaries: Sequence[dict[str, Any]]) -> str:
@@ -148,7 +148,7 @@ def _errors(records: Sequence[Record], count: Callable[[str, str], ErrorCounts])
     return [ConditionErrors(by_utterance) for by_utterance in conditions.values()]
 
 
-def _markdown(rows: Sequence[Sequence[str]]) -> str:
+def markdown_table(rows: Sequence[Sequence[str]]) -> str:
     """The first row is the header."""
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     lines = [
@@ -163,7 +163,7 @@ def _edits(summary: dict[str, Any]) -> str:
     return f"{words['substitutions']} / {words['deletions']} / {words['insertions']} of {words['reference_length']}"
 
 
-def _percent(name: str, sign: str = "") -> Callable[[dict[str, Any]], str]:
+def percent_of(name: str, sign: str = "") -> Callable[[dict[str, Any]], str]:
     """How to write a rate with its interval, in percent; nothing if the summary does not have it."""
 
     def cell(summary: dict[str, Any]) -> str:
@@ -179,11 +179,11 @@ _ADAPTED = "adapted %"
 _COLUMNS: dict[str, Callable[[dict[str, Any]], str]] = {
     "condition": lambda summary: summary["condition"],
     "method": lambda summary: summary["method"],
-    "WER % (95 %)": _percent("wer"),
-    "minus {baseline} (95 %)": _percent("wer_difference", sign="+"),
-    "relative % (95 %)": _percent("wer_relative_change", sign="+"),
-    "CER % (95 %)": _percent("cer"),
-    "CER minus {baseline}": _percent("cer_difference", sign="+"),
+    "WER % (95 %)": percent_of("wer"),
+    "minus {baseline} (95 %)": percent_of("wer_difference", sign="+"),
+    "relative % (95 %)": percent_of("wer_relative_change", sign="+"),
+    "CER % (95 %)": percent_of("cer"),
+    "CER minus {baseline}": percent_of("cer_difference", sign="+"),
     "S / D / I": _edits,
     "blank / 1 char": lambda summary: f"{summary['num_blank']} / {summary['num_single_character']}",
     _ADAPTED: lambda summary: f"{100 * summary['adapted_share']:.0f}" if "adapted_share" in summary else "",

@@ -84,7 +84,9 @@ class Transcriber:
         self.model = model.to(device)
         self.device = self.model.device
         self.decoder = decoder or GreedyDecoder(model.vocabulary)
-        teacher = teacher or (None if isinstance(self.decoder, GreedyDecoder) else self.decoder)
+        teacher = teacher or (self.decoder if self.decoder.uses_language_model else None)
+        if isinstance(ttt_options, AdaptationOptions) and self.decoder.uses_language_model:
+            ttt_options = ttt_options.before_language_model()
         self.ttt_options = ttt_options
         self._teacher: Teacher | None = None
         if teacher and ttt_options is not None:

@@ -8,10 +8,10 @@
 #
 #     until recipes/small/run.sh DATA_DIR WORK_DIR; do [ $? = 75 ] || break; done
 #
-# MOONSHINE is the checkpoint that the model starts from, a folder or a hub id (UsefulSensors/moonshine-base).
-# PIPER_VOICE, an .onnx file of piper-tts, speaks 3 h more of the synthetic speech. WHISPER_DIR, a model in
-# faster-whisper's format, transcribes DATA_DIR/unlabelled for the training. UNTIL=prepare or UNTIL=train ends it after
-# these stages. PYTHON, CONFIG, BATCH_SECONDS, COPIES (of train-mini) and the numbers of steps can be set, too. With
+# INIT_FROM is a checkpoint of this architecture to start from, such as the weights that were bundled before. Without
+# it, MOONSHINE is the one that gives the encoder, a folder or a hub id (UsefulSensors/moonshine-base).
+# TEST_CLEAN_DIR, the folder that holds LibriSpeech's test-clean, is recognised, too. UNTIL=prepare or UNTIL=train ends
+# it after these stages. PYTHON, CONFIG, BATCH_SECONDS, SYNTHETIC_HOURS and the numbers of steps can be set, too. With
 # ADAPTED_STEPS, a training through the adaptation follows; by default there is none.
 set -euo pipefail
 
@@ -19,32 +19,28 @@ if [ $# -lt 2 ]; then
     sed -n '2,15p' "$0" >&2
     exit 2
 fi
-data=$(realpath "$1") work=$(realpath -m "$2") seed=${3:-0}
-moonshine=${MOONSHINE:-UsefulSensors/moonshine-base}
+data=$(realpath "$1") work=$(realpath -m "$2") seed=${3:-61}
+moonshine=${MOONSHINE:-UsefulSensors/moonshine-base} init_from=${INIT_FROM:+$(realpath "$INIT_FROM")}
+test_clean=${TEST_CLEAN_DIR:+$(realpath "$TEST_CLEAN_DIR")}
 [ ! -d "$moonshine" ] || moonshine=$(realpath "$moonshine")
-piper_voice=${PIPER_VOICE:+$(realpath "$PIPER_VOICE")}
 cd "$(dirname "$0")/../.."
 python=${PYTHON:-.venv/bin/python}
 mkdir -p "$work"
 
-config=${CONFIG:-configs/small_asr_config.json} adapted_steps=${ADAPTED_STEPS:-0}
+# from nothing, about as much speech has to be heard as the former weights and those after them have heard together
+steps=5000
+[ -z "$init_from" ] || steps=1300
+config=${CONFIG:-configs/small_asr_config.json} adapted_steps=${ADAPTED_STEPS:-0} robust_steps=${ROBUST_STEPS:-$steps}
 if "$python" -c 'import sys, torch; sys.exit(not torch.cuda.is_available())'; then
     max_minutes=${4:-${MAX_MINUTES:-9}}
-    robust_steps=${ROBUST_STEPS:-5000}
-    batch_seconds=${BATCH_SECONDS:-240} warmup_steps=300 eval_every=500 num_workers=12 copies=${COPIES:-3}
-    for_device=(--ema_decay 0.999)
+    batch_seconds=${BATCH_SECONDS:-240} warmup_steps=300 eval_every=500 num_workers=12 ema_decay=0.999
 else
     max_minutes=${4:-${MAX_MINUTES:-}}
-    robust_steps=${ROBUST_STEPS:-4500}
-    batch_seconds=${BATCH_SECONDS:-96} warmup_steps=60 eval_every=200 num_workers=1 copies=${COPIES:-3}
-    for_device=()
+    batch_seconds=${BATCH_SECONDS:-120} warmup_steps=30 eval_every=250 num_workers=1 ema_decay=0.995
 fi
 
-# what is trained on: train-mini as many times as there are copies, for it is what the model is to be good at
-sources=speechocean762/train.jsonl+$work/speech/manifest.jsonl
-for ((copy = 0; copy < copies; copy++)); do
-    sources=train-mini+$sources
-done
+sources=train-clean-10h+train-mini+common-voice-v1/train.jsonl+speechocean762/train.jsonl
+sources+=+$work/named/kathleen.jsonl+$work/named/ljspeech.jsonl+$work/named/an4.jsonl+$work/speech/manifest.jsonl
 
 # Ends the script if less than half a minute is left, which saving and validation need.
 stop_if_time_is_up() {
@@ -54,51 +50,46 @@ stop_if_time_is_up() {
     fi
 }
 
-# prepare: synthetic speech, transcripts of unlabelled speech, the noises to train on
+# prepare: synthetic speech, manifests that name the speakers, the noises to train on; then a look for leaks
 if [ ! -e "$work/speech.done" ]; then
-    "$python" recipes/small/synthesize_speech.py "$data/text/books.txt.xz" "$work/speech" --hours 40 --seed "$seed"
+    "$python" recipes/small/synthesize_speech.py "$data/text/books.txt.xz" "$work/speech" \
+        --hours "${SYNTHETIC_HOURS:-5}" --seed "$seed"
     touch "$work/speech.done"
 fi
-if [ -n "$piper_voice" ] && [ ! -e "$work/piper.done" ]; then
-    "$python" recipes/small/synthesize_speech.py "$data/text/books.txt.xz" "$work/piper" --hours 3 \
-        --seed $((seed + 1)) --piper_voice "$piper_voice"
-    touch "$work/piper.done"
-fi
-if [ -e "$work/piper.done" ]; then
-    sources=$sources+$work/piper/manifest.jsonl
-fi
-transcripts=$work/pseudo/manifest.jsonl
-if [ ! -e "$transcripts" ]; then
-    if [ -z "${WHISPER_DIR:-}" ]; then
-        echo "unlabelled speech: left out, as WHISPER_DIR names no model that could transcribe it"
-    elif ! "$python" -c 'import faster_whisper' 2>/dev/null; then
-        echo "unlabelled speech: left out, as faster-whisper is not installed"
-    else
-        mkdir -p "$work/pseudo"
-        "$python" recipes/small/transcribe_with_whisper.py "$data" unlabelled/manifest.jsonl "$transcripts.partial" \
-            --model_dir "$WHISPER_DIR"
-        mv "$transcripts.partial" "$transcripts"
-    fi
-fi
-if [ -e "$transcripts" ]; then
-    sources=$sources+$transcripts
+if [ ! -d "$work/named" ]; then
+    "$python" recipes/small/name_speakers.py "$data" "$work/named.partial"
+    mv "$work/named.partial" "$work/named"
 fi
 if [ ! -d "$work/noise" ]; then
     mkdir "$work/noise"
     cp -r "$data"/noise/{clock_tick,dog_bark,fire_crackling,rooster,sea_waves} "$work/noise"
 fi
+# check_leakage NAME HELD_OUT
+check_leakage() {
+    [ -e "$work/$1.txt" ] || "$python" recipes/check_leakage.py "$data" --train "$sources" --held_out "$2" |
+        tee "$work/$1.partial"
+    [ -e "$work/$1.txt" ] || mv "$work/$1.partial" "$work/$1.txt"
+}
+held_out=dev-mini+common-voice-v1/dev.jsonl+test-mini+common-voice-delta/en/test.tsv+speechocean762/test.jsonl
+check_leakage leakage "$held_out"
+for subset in "$test_clean"/{,LibriSpeech/}test-clean; do
+    if [ -n "$test_clean" ] && [ -d "$subset" ]; then
+        check_leakage leakage-test-clean "$subset" || true # 23 known sentences: README.md, "What the data share"
+    fi
+done
 [ "${UNTIL:-}" != prepare ] || exit 0
 
-# start from a pre-trained encoder
-if [ ! -d "$work/start" ]; then
-    "$python" -m lact_asr_model.training.moonshine --config_path "$config" --moonshine "$moonshine" --data_dir "$data" \
-        --train_subset "$sources" --output_dir "$work/start" --seed "$seed"
-fi
-
-# fit the head
-if [ ! -d "$work/head" ]; then
-    "$python" -m lact_asr_model.training.fit_head --init_from "$work/start" --data_dir "$data" \
-        --train_subset train-mini --output_dir "$work/head" --epochs 12 --num_workers "$num_workers"
+# start from a pre-trained encoder, and fit the head
+if [ -z "$init_from" ]; then
+    if [ ! -d "$work/start" ]; then
+        "$python" -m lact_asr_model.training.moonshine --config_path "$config" --moonshine "$moonshine" \
+            --data_dir "$data" --train_subset "$sources" --output_dir "$work/start" --seed "$seed"
+    fi
+    if [ ! -d "$work/head" ]; then
+        "$python" -m lact_asr_model.training.fit_head --init_from "$work/start" --data_dir "$data" \
+            --train_subset train-mini --output_dir "$work/head" --epochs 12 --num_workers "$num_workers"
+    fi
+    init_from=$work/head
 fi
 
 # train NAME FROM STEPS PEAK_LR WARMUP_STEPS SEED [MORE FLAGS]
@@ -111,16 +102,18 @@ train() {
         local piece=()
         [ -z "$max_minutes" ] || piece=(--max_minutes "$(awk "BEGIN { print $max_minutes - ($SECONDS + 20) / 60 }")")
         "$python" training/train_hybrid_asr.py --resume --init_from "$from" --config_path "$config" \
-            --data_dir "$data" --train_subset "$sources" --val_subset dev-mini --output_dir "$work/$name" \
-            --batch_seconds "$batch_seconds" --gradient_accumulation_steps 1 --optimizer muon --peak_lr "$peak_lr" \
-            --warmup_steps "$warmup_steps" --max_steps "$steps" --eval_every "$eval_every" --log_every 20 \
-            --max_audio_samples 400000 --num_workers "$num_workers" --seed "$seed" --augment --noise_dir "$work/noise" \
-            --impulse_response_dir "$data/rir" --mixed_precision "${for_device[@]}" "${piece[@]}" "$@"
+            --data_dir "$data" --train_subset "$sources" --val_subset dev-mini+common-voice-v1/dev.jsonl \
+            --output_dir "$work/$name" --batch_seconds "$batch_seconds" --gradient_accumulation_steps 1 \
+            --optimizer muon --peak_lr "$peak_lr" --lr_schedule stable --ema_decay "$ema_decay" \
+            --warmup_steps "$warmup_steps" --max_steps "$steps" --eval_every "$eval_every" --log_every 10 \
+            --max_audio_samples 400000 --num_workers "$num_workers" --seed "$seed" --augment \
+            --noise_dir "$work/noise" --impulse_response_dir "$data/rir" --mixed_precision --join_share 0.6 \
+            --join_seconds 60 "${piece[@]}" "$@"
     done
 }
 
 # train: with noise, rooms, speeds, vocal tracts and microphones; then, if asked to, through the adaptation
-train robust "$work/head" "$robust_steps" 8e-4 "$warmup_steps" "$seed"
+train robust "$init_from" "$robust_steps" 8e-4 "$warmup_steps" "$seed"
 trained=robust trainings=("$work/robust")
 if ((adapted_steps)); then
     train adapted "$work/robust/best_model" "$adapted_steps" 1e-4 20 $((seed + 1)) --enable_ttt --ttt_share 0.5
@@ -128,22 +121,19 @@ if ((adapted_steps)); then
 fi
 [ "${UNTIL:-}" != train ] || exit 0
 
-# evaluate NAME SUBSET CONDITIONS [MORE FLAGS]
-evaluate() {
-    local name=$1 subset=$2 conditions=$3
-    shift 3
+# package, and tune the weights of the language model for the packaged one, plain and adapted
+model=$work/bundled_model
+if [ ! -e "$work/tuned.done" ]; then
     stop_if_time_is_up
-    "$python" -m lact_asr_model.cli evaluate --checkpoint "$work/$trained/best_model" --data_dir "$data" \
-        --subset "$subset" --conditions "$conditions" --noise_dir "$data/noise/rain" --seed "$seed" \
-        --output_dir "$work/results/$name" "$@"
-}
-evaluate dev-mini dev-mini clean,noise:5
-evaluate test-mini test-mini clean,noise:5
-"$python" recipes/small/split_by_age.py "$data/speechocean762/test.jsonl" "$work/speechocean762"
-evaluate speechocean762-test "$work/speechocean762/adults.jsonl" clean \
-    --extra_subsets "children=$work/speechocean762/children.jsonl"
+    "$python" recipes/small/package_model.py "$work/$trained/best_model" "${trainings[@]}" --output_dir "$model"
+    for adapted in "" --use_ttt; do
+        "$python" -m lact_asr_model.cli tune-lm --checkpoint "$model" --data_dir "$data" \
+            --subset dev-mini $adapted
+    done
+    touch "$work/tuned.done"
+fi
 
-# package
-"$python" recipes/small/package_model.py "$work/$trained/best_model" "${trainings[@]}" \
-    --results "$work"/results/{dev-mini,test-mini,speechocean762-test} --output_dir "$work/bundled_model"
-"$python" -m lact_asr_model.cli tune-lm --checkpoint "$work/bundled_model" --data_dir "$data" --subset dev-mini
+# evaluate: the tables of its card
+stop_if_time_is_up
+"$python" benchmarks/tables.py --checkpoint "$model" --documents "$model/README.md" --data_dir "$data" \
+    ${test_clean:+--test_clean_dir "$test_clean"} --output_dir "$work/tables"

@@ -18,10 +18,10 @@ from lact_asr_model.errors import UserError
 
 NO_LAYERS = ("", " ", ",", "3,", "first", "-1", "3-", "3-1", "1.5", "0-2-4", "ALL")
 OTHER_VALUES: dict[str, Any] = {
-    "loss_type": "entropy", "steps": 2, "mask_prob": 0.25, "mask_span_frames": 3, "learning_rate": 0.03,
-    "front_end_step": 0.04, "parameters": "both", "layers": "1", "conv_layers": "0-2,6", "exit_layer": 1,
-    "max_seconds": 5.5, "temperature": 1.5, "skip_entropy": 0.5, "unadapted_share": 0.25, "speed": "fast",
-    "mode": "continual", "reset_every": 3,
+    "loss_type": "entropy", "steps": 2, "steps_with_lm": 3, "mask_prob": 0.25, "mask_span_frames": 3,
+    "learning_rate": 0.03, "front_end_step": 0.04, "parameters": "both", "layers": "1", "conv_layers": "0-2,6",
+    "exit_layer": 1, "max_seconds": 5.5, "temperature": 1.5, "skip_entropy": 0.5, "unadapted_share": 0.25,
+    "speed": "fast", "mode": "continual", "reset_every": 3,
 }  # fmt: skip
 
 

@@ -465,3 +465,36 @@ def test_another_runtime_error_is_not_taken_for_it(tiny: HybridAcousticModel, mo
     monkeypatch.setattr(tiny.model, "encode", encode)
     with pytest.raises(RuntimeError, match="sizes do not match"):
         Transcriber(tiny).transcribe_samples([recording(1.0)])
+
+
+class TestALanguageModelFollows:
+    def test_so_many_steps_are_taken_as_the_options_say_for_it(self, tiny: HybridAcousticModel) -> None:
+        decoder = LengthDecoder()
+        options = AdaptationOptions(loss_type="entropy", steps=2, steps_with_lm=3)
+        num_steps = []
+        for decoder.uses_language_model in (False, True):
+            (transcript,) = Transcriber(tiny, decoder=decoder, ttt_options=options).recognize([recording(0.5)])
+            num_steps.append(len(transcript.ttt_losses))
+        assert num_steps == [2, 3]
+
+    def test_the_decoder_teaches_only_then(self, decisive: HybridAcousticModel) -> None:
+        decoder = LengthDecoder()
+        options = AdaptationOptions(loss_type="lm", parameters="both", learning_rate=0.1)
+        with pytest.raises(UserError, match="beam size of 50"):
+            Transcriber(decisive, decoder=decoder, ttt_options=options).recognize([recording(0.5)])
+        decoder.uses_language_model = True
+        (transcript,) = Transcriber(decisive, decoder=decoder, ttt_options=options).recognize([recording(0.5)])
+        assert transcript.is_adapted  # the lesson is N, the letter that the vocabulary has of it
+
+
+def test_emissions_are_kept_on_request_one_a_segment(tiny: HybridAcousticModel) -> None:
+    decoder = KeepingDecoder()
+    samples = recording(2.5)
+    (transcript,) = Transcriber(tiny, decoder=decoder, chunk_seconds=1, keep_emissions=True).transcribe_samples(
+        [samples]
+    )
+    assert len(transcript.emissions) == len(decoder.log_probs) > 1
+    for kept, decoded in zip(transcript.emissions, decoder.log_probs, strict=True):
+        np.testing.assert_array_equal(kept, decoded.numpy())
+    (without,) = Transcriber(tiny, decoder=decoder, chunk_seconds=1).transcribe_samples([samples])
+    assert without.emissions == []

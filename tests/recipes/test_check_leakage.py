@@ -129,6 +129,20 @@ def test_a_piece_of_a_held_out_sentence_is_counted(leakage, data, capsys) -> Non
     assert "voices/train.jsonl, test-mini, piece: CAT SAT ON THE MAT" in printed
 
 
+def test_a_subset_elsewhere_and_a_table(leakage, data, tmp_path_factory, capsys) -> None:
+    elsewhere = DataFolder(tmp_path_factory.mktemp("elsewhere"))
+    elsewhere.add_subset("test-clean", "19", LONG, seed=5)
+    data.add_subset("train-mini", "19", "YES")
+    data.write_noise(data.path / "one.flac", None)
+    (data.path / "table.csv").write_text(f"path,sentence,client_id\none.flac,{LONG.lower()},19\n")
+    path = elsewhere.path / "LibriSpeech" / "test-clean"
+    assert check(leakage, data, "train-mini+table.csv", str(path)) == 1
+    printed = capsys.readouterr().out
+    assert f"| train-mini | {path} | 1 | 0 | 0 | 0 | 0 | leak |" in printed  # a speaker of LibriSpeech, too
+    assert f"| table.csv | {path} | 0 | 0 | 0 | 1 | 0 | leak |" in printed  # not that speaker
+    assert check(leakage, data, "train-mini", "table.csv") == 0
+
+
 def test_prompts_of_a_manifest_may_recur(leakage, data, capsys) -> None:
     data.add_manifest("accents/train.jsonl", "1", LONG)
     data.add_manifest("accents/test.jsonl", "2", LONG)

@@ -1,12 +1,18 @@
 """The order and the pieces of `recipes/small/run.sh`, with a stand-in for Python that writes down what it is asked."""
 
+import json
 import os
+import runpy
 import stat
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from transformers import Wav2Vec2Processor
+
+from lact_asr_model.checkpoint_io import save_pretrained_folder
+from lact_asr_model.modeling_hybrid_asr import HybridASRForCTC
 
 RECIPE = Path(__file__).parents[2] / "recipes" / "small" / "run.sh"
 NOISES = ("clock_tick", "dog_bark", "fire_crackling", "rooster", "sea_waves", "rain")
@@ -20,6 +26,8 @@ flag() {{ while [ "$1" != "$name" ]; do shift; done; echo "$2"; }}
 name=--output_dir
 case "$*" in
 *training.moonshine* | *fit_head*) mkdir -p "$(flag "$@")" ;;
+*name_speakers*) mkdir -p "$3" ;;
+*check_leakage*) [[ -z "$LEAK" || "${{!#}}" != *"$LEAK"* ]] ;;
 *train_hybrid_asr*)
     mkdir -p "$(flag "$@")"
     echo '{{"stop_reason": "max_steps", "step": 3}}' >"$(flag "$@")/results.json"
@@ -27,9 +35,10 @@ case "$*" in
 esac
 """
 ALL_STAGES = [
-    *("synthesize_speech", "training.moonshine", "fit_head", "robust", "dev-mini", "test-mini"),
-    *("split_by_age", "speechocean762-test", "package_model", "tune-lm"),
+    *("synthesize_speech", "name_speakers", "check_leakage", "training.moonshine", "fit_head", "robust"),
+    *("package_model", "tune-lm", "tune-lm", "tables"),
 ]
+PREPARE = ALL_STAGES[:3]
 
 Run = Callable[..., subprocess.CompletedProcess[str]]
 
@@ -53,10 +62,11 @@ def run(tmp_path: Path, log: Path) -> Run:
             "CONFIG",
             "MAX_MINUTES",
             "UNTIL",
-            "WHISPER_DIR",
+            "INIT_FROM",
+            "LEAK",
+            "TEST_CLEAN_DIR",
             "HAS_GPU",
             "MOONSHINE",
-            "PIPER_VOICE",
             "ROBUST_STEPS",
             "ADAPTED_STEPS",
         }
@@ -76,7 +86,7 @@ def stages(log: Path) -> list[str]:
         output = Path(words[words.index("--output_dir") + 1]).name if "--output_dir" in words else ""
         program = " ".join(words[1:3]) if words[0] == "-m" else words[0]
         found.append(
-            output if output in {*ALL_STAGES, "adapted"} else next(stage for stage in ALL_STAGES if stage in program)
+            output if output in {"robust", "adapted"} else next(stage for stage in ALL_STAGES if stage in program)
         )
     return found
 
@@ -85,71 +95,74 @@ def test_stages_in_order_on_a_cpu(run: Run, log: Path, tmp_path: Path) -> None:
     finished = run()
     assert finished.returncode == 0, finished.stderr
     assert stages(log) == ALL_STAGES
-    assert "unlabelled speech: left out, as WHISPER_DIR names no model" in finished.stdout
     commands = log.read_text().splitlines()
-    assert "--moonshine UsefulSensors/moonshine-base " in commands[1]
+    assert "--moonshine UsefulSensors/moonshine-base " in commands[3]
     (training,) = [command for command in commands if "train_hybrid_asr" in command]
     assert f"--init_from {tmp_path}/work/head --config_path configs/small_asr_config.json" in training
-    assert "--augment" in training and "--mixed_precision" in training
-    assert not any(flag in training for flag in ("--max_minutes", "--ema_decay", "--enable_ttt"))
-    (packaging,) = [command for command in commands if "package_model" in command]
-    assert f"{tmp_path}/work/robust/best_model {tmp_path}/work/robust --results" in packaging
+    assert f"+{tmp_path}/work/named/an4.jsonl+{tmp_path}/work/speech/manifest.jsonl --val_subset" in training
+    assert "--augment" in training and "--mixed_precision" in training and "--max_steps 5000" in training
+    assert "--lr_schedule stable" in training and "--join_share 0.6" in training and "--ema_decay 0.995" in training
+    assert not any(flag in training for flag in ("--max_minutes", "--enable_ttt"))
+    assert f"{tmp_path}/work/robust/best_model {tmp_path}/work/robust --output_dir" in commands[-4]
+    assert "--use_ttt" not in commands[-3] and commands[-2].endswith("--use_ttt")
+    assert f"--documents {tmp_path}/work/bundled_model/README.md" in commands[-1]
     assert not (tmp_path / "work" / "noise" / "rain").exists()  # held out
 
 
 def test_what_is_done_is_not_done_again(run: Run, log: Path) -> None:
     run(UNTIL="prepare")
-    assert stages(log) == ["synthesize_speech"]
+    assert stages(log) == PREPARE
     run(UNTIL="train")
-    assert stages(log) == ["synthesize_speech", "training.moonshine", "fit_head", "robust"]
+    assert stages(log) == ALL_STAGES[:6]
     run()
     assert stages(log) == ALL_STAGES
+    run()
+    assert stages(log) == [*ALL_STAGES, "tables"]  # which resumes by itself
+
+
+def test_every_source_is_looked_through_and_a_leak_ends_it(run: Run, log: Path, tmp_path: Path) -> None:
+    (tmp_path / "clean" / "LibriSpeech" / "test-clean").mkdir(parents=True)
+    assert run(LEAK="dev-mini").returncode == 1
+    assert stages(log) == PREPARE
+    assert run(LEAK="test-clean", TEST_CLEAN_DIR=str(tmp_path / "clean"), UNTIL="train").returncode == 0
+    checks = [command for command in log.read_text().splitlines() if "check_leakage" in command]
+    assert checks[2].endswith(f"--held_out {tmp_path}/clean/LibriSpeech/test-clean")
+    (training,) = [command.split() for command in log.read_text().splitlines() if "train_hybrid_asr" in command]
+    sources = training[training.index("--train_subset") + 1]
+    assert all(f"--train {sources} --held_out" in check for check in checks)
+
+
+def test_going_on_from_a_checkpoint(run: Run, log: Path, tmp_path: Path) -> None:
+    (tmp_path / "former").mkdir()
+    run(INIT_FROM=str(tmp_path / "former"), UNTIL="train")
+    assert stages(log) == [*PREPARE, "robust"]
+    training = log.read_text().splitlines()[-1]
+    assert f"--init_from {tmp_path}/former " in training and "--max_steps 1300" in training
 
 
 def test_a_stage_through_the_adaptation_if_asked_for(run: Run, log: Path, tmp_path: Path) -> None:
     (tmp_path / "moonshine").mkdir()
     run(ADAPTED_STEPS="5", MOONSHINE=str(tmp_path / "moonshine"))
-    assert stages(log) == [*ALL_STAGES[:4], "adapted", *ALL_STAGES[4:]]
+    assert stages(log) == [*ALL_STAGES[:6], "adapted", *ALL_STAGES[6:]]
     commands = log.read_text().splitlines()
-    assert f"--moonshine {tmp_path}/moonshine " in commands[1]
-    assert f"--init_from {tmp_path}/work/robust/best_model" in commands[4] and "--enable_ttt" in commands[4]
-    evaluations = [command for command in commands if " evaluate " in command]
-    assert all(f"--checkpoint {tmp_path}/work/adapted/best_model" in command for command in evaluations)
+    assert f"--moonshine {tmp_path}/moonshine " in commands[3]
+    assert f"--init_from {tmp_path}/work/robust/best_model" in commands[6] and "--enable_ttt" in commands[6]
+    assert f"{tmp_path}/work/adapted/best_model {tmp_path}/work/robust {tmp_path}/work/adapted " in commands[7]
 
 
 def test_a_gpu_trains_in_pieces(run: Run, log: Path, tmp_path: Path) -> None:
     paused = run("7", "0", HAS_GPU="1")
     assert paused.returncode == 75
-    assert stages(log) == ["synthesize_speech", "training.moonshine", "fit_head"]
+    assert stages(log) == ALL_STAGES[:5]
 
     (tmp_path / "work" / "robust").mkdir()
     (tmp_path / "work" / "robust" / "results.json").write_text('{"stop_reason": "max_minutes", "step": 2}\n')
     assert run("7", HAS_GPU="1").returncode == 0
     assert stages(log) == ALL_STAGES
     (words,) = [command.split() for command in log.read_text().splitlines() if "train_hybrid_asr" in command]
-    assert "--resume" in words and "--mixed_precision" in words and "--ema_decay" in words
+    assert "--resume" in words and "--mixed_precision" in words and "0.999" in words
     assert 8 < float(words[words.index("--max_minutes") + 1]) < 9
     assert words[words.index("--seed") + 1] == "7"
-
-
-def test_transcripts_of_unlabelled_speech_are_trained_on(run: Run, log: Path, tmp_path: Path) -> None:
-    assert "faster-whisper is not installed" in run(UNTIL="prepare", WHISPER_DIR="model").stdout
-    (tmp_path / "work" / "pseudo").mkdir()
-    (tmp_path / "work" / "pseudo" / "manifest.jsonl").touch()
-    assert "left out" not in run(UNTIL="train").stdout
-    trainings = [command for command in log.read_text().splitlines() if "train_hybrid_asr" in command]
-    assert all(f"+{tmp_path}/work/pseudo/manifest.jsonl --val_subset" in command for command in trainings)
-
-
-def test_a_piper_voice_speaks_once_and_is_trained_on(run: Run, log: Path, tmp_path: Path) -> None:
-    run("4", UNTIL="prepare", PIPER_VOICE=str(tmp_path / "joe.onnx"))
-    run("4", UNTIL="train", PIPER_VOICE=str(tmp_path / "joe.onnx"))
-    commands = log.read_text().splitlines()
-    assert [command.split()[0] for command in commands[:3]].count("recipes/small/synthesize_speech.py") == 2
-    assert f" {tmp_path}/work/piper " in commands[1]
-    assert commands[1].endswith(f" --seed 5 --piper_voice {tmp_path}/joe.onnx")
-    (training,) = [command for command in commands if "train_hybrid_asr" in command]
-    assert f"+{tmp_path}/work/piper/manifest.jsonl --val_subset" in training
 
 
 def test_usage(tmp_path: Path) -> None:
@@ -157,3 +170,18 @@ def test_usage(tmp_path: Path) -> None:
     assert finished.returncode == 2
     assert "recipes/small/run.sh DATA_DIR WORK_DIR [SEED [MAX_MINUTES]]" in finished.stderr
     assert "set -euo" not in finished.stderr
+
+
+def test_the_card_of_a_packaged_model(
+    tiny_model: HybridASRForCTC, processor: Wav2Vec2Processor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    save_pretrained_folder(tmp_path / "best_model", tiny_model, processor)
+    training = {"arguments": {"batch_seconds": 120, "augment": True, "enable_ttt": False}, "num_processes": 1}
+    (tmp_path / "results.json").write_text(json.dumps({**training, "validation": {"step": 1250}}))
+    arguments = [RECIPE.parent / "package_model.py", tmp_path / "best_model", tmp_path]
+    monkeypatch.setattr("sys.argv", [*map(str, arguments), "--output_dir", str(tmp_path / "packaged")])
+    runpy.run_path(str(arguments[0]), run_name="__main__")
+    card = (tmp_path / "packaged" / "README.md").read_text()
+    assert "CTC and masked prediction | 1250 | 120 s | yes |" in card
+    assert "<!-- table: test-clean -->\n<!-- end of table -->" in card
+    assert f"steps {tiny_model.config.ttt_steps}" in card

@@ -1,0 +1,1 @@
+"""The recogniser as a service: what answers others over the network."""
