@@ -147,7 +147,7 @@ def main() -> None:
             "weights_sha256": weights_digest(model.model),
             "subset": arguments.subset,
             "seed": arguments.seed,
-            **describe_run(model.device),
+            **describe_run(model),
             "results": rows,
         }
         write_atomically(arguments.output_dir / "results.json", json.dumps(results, indent=2) + "\n")

@@ -26,7 +26,8 @@ LAYERS = [
     {"acoustic_models"},
     {"recognition"},
     {"training", "evaluation"},
-    {"export", "serving"},
+    {"export"},
+    {"serving"},
     {"commands"},
     {"cli"},
 ]

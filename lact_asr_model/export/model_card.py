@@ -73,7 +73,7 @@ def make_card(
     """
     from huggingface_hub import ModelCardData
 
-    known = earlier.data if earlier else ModelCardData()
+    known: Any = earlier.data if earlier else ModelCardData()
     license = license or known.license
     metadata = ModelCardData(
         language=known.language,
