@@ -164,7 +164,10 @@ def load_model(arguments: argparse.Namespace) -> "AcousticModel":
     if arguments.runtime == "onnx":
         return _load_onnx(arguments)
 
-    import torch
+    try:
+        import torch
+    except ImportError:
+        raise UserError("torch: is not installed; run `pip install lact-asr`, or give --runtime onnx") from None
 
     from lact_asr_model.acoustic_models.loading import load
     from lact_asr_model.recognition.run_description import choose_device

@@ -9,6 +9,7 @@ from typing import Any
 
 from lact_asr_model.errors import UserError
 from lact_asr_model.training.schedules import SCHEDULES
+from lact_asr_model.training.tracking import TRACKERS
 
 OPTIMIZERS = ("adamw", "muon")
 TTT_GRADIENTS = ("first_order", "exact")
@@ -231,6 +232,10 @@ class TrainingArguments:
         metadata=_flag(int, "stop after this many validations without a better word error rate", at_least=1),
     )
     log_every: int = field(default=50, metadata=_flag(int, "optimiser steps between console lines", at_least=1))
+    tracker: str = field(
+        default=TRACKERS[0],
+        metadata=_flag(str, "what keeps the log of losses, rates, norms and transcripts", choices=TRACKERS),
+    )
     seed: int = field(
         default=0, metadata=_flag(int, "seed of weights, data order, dropout and augmentation", at_least=0)
     )

@@ -1,34 +1,58 @@
-"""What a training says while it runs: console lines, a progress bar on a terminal, TensorBoard."""
+"""What a training says while it runs: console lines, a progress bar on a terminal, and a log with pictures."""
 
+import importlib.util
 import sys
 import time
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from tqdm import tqdm
 
+from lact_asr_model.errors import UserError
+
 LOSSES = ("loss", "ctc", "masked", "intermediate")
+TRACKERS = ("tensorboard", "wandb", "trackio")
+_PROJECT = "lact-asr"
 
 
 class Tracker:
-    """Speaks for the main process; on the others every call does nothing."""
+    """Speaks for the main process; on the others every call does nothing.
 
-    def __init__(self, is_main_process: bool) -> None:
+    Args:
+        is_main_process: whether this is that one.
+        name: one of `TRACKERS`, which keeps the log.
+
+    Raises:
+        UserError: the tracker is not installed. Without TensorBoard, which nobody asked for, there is no log.
+    """
+
+    def __init__(self, is_main_process: bool, name: str = TRACKERS[0]) -> None:
+        if name != TRACKERS[0] and importlib.util.find_spec(name) is None:
+            raise UserError(f"--tracker {name}: is not installed; run `pip install {name}`, or leave it out")
         self.is_main_process = is_main_process
+        self.name = name
         self._bar: tqdm | None = None
-        self._writer: Any = None
+        self._log: Any = None
 
     def open(self, log_dir: Path, *, step: int, max_steps: int) -> None:
-        """Start the bar (with the time left) and TensorBoard's log, going on at `step`."""
+        """Start the bar (with the time left) and the log, going on at `step`; TensorBoard's is in `log_dir`."""
         if not self.is_main_process:
             return
+        from accelerate.tracking import LOGGER_TYPE_TO_CLASS
+
+        options: dict[str, Any] = {"name": log_dir.parent.name}
+        if self.name == TRACKERS[0]:
+            options = {"logging_dir": str(log_dir), "purge_step": step + 1}
+        log = LOGGER_TYPE_TO_CLASS[self.name]("" if self.name == TRACKERS[0] else _PROJECT, **options)
         try:
-            from torch.utils.tensorboard import SummaryWriter
+            log.start()
         except ImportError:
             self.say('tensorboard is not installed: no log for it (`pip install "lact-asr[track]"`)')
         else:
-            self._writer = SummaryWriter(str(log_dir), purge_step=step + 1)
+            self._log = log
         on_terminal = sys.stderr.isatty()
         self._bar = tqdm(total=max_steps, initial=step, unit="step", disable=not on_terminal, dynamic_ncols=True)
 
@@ -43,18 +67,36 @@ class Tracker:
         if self._bar is not None:
             self._bar.update()
 
-    def log(self, prefix: str, step: int, values: dict[str, float]) -> None:
-        """Record scalars in TensorBoard."""
-        if self._writer is not None:
-            for name, value in values.items():
-                self._writer.add_scalar(f"{prefix}/{name}", value, step)
+    def log(self, prefix: str, step: int, values: dict[str, float] | dict[str, str]) -> None:
+        """Record numbers or texts."""
+        if self._log is not None:
+            self._log.log({f"{prefix}/{name}": value for name, value in values.items()}, step=step)
+
+    def log_picture(self, name: str, step: int, values: np.ndarray) -> None:
+        """Record [rows, columns] in shades of grey, from black for the least to white; trackio has no pictures."""
+        if self._log is None or not hasattr(self._log, "log_images"):
+            return
+        smallest, largest = values.min(), values.max()
+        grey = np.round(255 * (values - smallest) / max(largest - smallest, 1e-9)).astype(np.uint8)
+        options = {"dataformats": "NHWC"} if self.name == TRACKERS[0] else {}
+        self._log.log_images({name: np.repeat(grey[None, :, :, None], 3, axis=3)}, step=step, **options)
 
     def close(self) -> None:
-        """Finish the bar and TensorBoard's log."""
+        """Finish the bar and the log."""
         if self._bar is not None:
             self._bar.close()
-        if self._writer is not None:
-            self._writer.close()
+        if self._log is not None:
+            self._log.finish()
+
+
+def memory_norms(fast_weights: Sequence[Mapping[str, torch.Tensor]]) -> dict[str, float]:
+    """The norm of each block's initial fast weights, all three matrices of all heads together."""
+    return {
+        f"block_{index}": float(
+            torch.linalg.vector_norm(torch.cat([weight.detach().flatten() for weight in layer.values()]))
+        )
+        for index, layer in enumerate(fast_weights)
+    }
 
 
 class LossWindow:

@@ -30,8 +30,9 @@ from lact_asr_model.data.dataset import UtteranceDataset
 from lact_asr_model.data.joining import join_neighbours
 from lact_asr_model.data.spelling import load_speller
 from lact_asr_model.data.transcript_report import describe_lost_words, describe_unknown_letters
-from lact_asr_model.data.utterance import Utterance
+from lact_asr_model.data.utterance import Utterance, load_samples
 from lact_asr_model.errors import UserError
+from lact_asr_model.log_mel_encoder import LogMelEncoder
 from lact_asr_model.modeling_hybrid_asr import HybridASRForCTC
 from lact_asr_model.training.arguments import TrainingArguments
 from lact_asr_model.training.averaging import WeightAverage
@@ -44,17 +45,18 @@ from lact_asr_model.training.optimizers import make_optimizers, set_learning_rat
 from lact_asr_model.training.schedules import check_schedule, learning_rate_factor
 from lact_asr_model.training.selection import select_trainable
 from lact_asr_model.training.setup import build_model, make_accelerator
-from lact_asr_model.training.tracking import LOSSES, LossWindow, Tracker
+from lact_asr_model.training.tracking import LOSSES, LossWindow, Tracker, memory_norms
 from lact_asr_model.training.validation import ValidationResult, validate
 
 BEST_MODEL = "best_model.pt"
 FREE_TO_CHANGE = (  # options with which a training may be resumed differently
     *("config_path", "data_dir", "val_subset", "test_subset", "output_dir", "resume", "init_from"),
     *("pretrained_encoder", "max_epochs", "max_steps", "max_minutes", "num_workers", "eval_every"),
-    *("early_stop_patience", "log_every", "save_minutes", "noise_dir", "impulse_response_dir"),
+    *("early_stop_patience", "log_every", "save_minutes", "tracker", "noise_dir", "impulse_response_dir"),
     *("gradient_checkpointing", "max_bad_share"),
     *("batch_size", "batch_seconds", "gradient_accumulation_steps"),  # where the product stays the same
 )
+_NUM_LOGGED_TRANSCRIPTS = 5
 
 
 def train(arguments: TrainingArguments) -> dict[str, Any]:
@@ -96,7 +98,7 @@ class Trainer:
         self._note_unknown_letters(utterances)
         config = model.config
         self.accelerator = make_accelerator(arguments.mixed_precision, config)
-        self.tracker = Tracker(self.accelerator.is_main_process)
+        self.tracker = Tracker(self.accelerator.is_main_process, arguments.tracker)
         self.control_group: torch.distributed.ProcessGroup | None = None
         if self.accelerator.num_processes > 1:
             self.control_group = torch.distributed.new_group(backend="gloo")
@@ -113,6 +115,7 @@ class Trainer:
         self.dataset = UtteranceDataset(kept, self.processor.tokenizer, augmentation, arguments.seed, skip_bad=True)
 
         scale = config.encoder_lr_scale if arguments.encoder_lr_scale is None else arguments.encoder_lr_scale
+        self.encoder_lr_scale = scale
         if scale == 0:
             model.encoder.requires_grad_(False)
         self.model: nn.Module = self.accelerator.prepare_model(model)
@@ -171,6 +174,7 @@ class Trainer:
         arguments, progress = self.arguments, self.state.progress
         self._introduce()
         self.tracker.open(arguments.output_dir / "tensorboard", step=progress.step, max_steps=self.max_steps)
+        self._log_spectrogram()
         self.model.train()
         if progress.step and progress.step % self.eval_every == 0 and progress.validated_step != progress.step:
             self._validate()  # what ended the training before came between the saved state and this
@@ -303,6 +307,14 @@ class Trainer:
             "saved state is untouched)"
         )
 
+    def _log_spectrogram(self) -> None:
+        """The first utterance of the validation set, as the ear of a log-mel front end has it."""
+        samples = torch.from_numpy(load_samples(self.val_utterances[0]))[None]
+        config = self.state.model.config
+        if self.accelerator.is_main_process and samples.shape[1] >= config.receptive_field_samples:
+            energies = LogMelEncoder(config).log_energies(samples)[0].T.flip(0)  # low pitches at the bottom
+            self.tracker.log_picture("validation/spectrogram", self.state.progress.step, energies.numpy())
+
     def _log(self) -> None:
         progress, window = self.state.progress, self.window
         sums = self.accelerator.reduce(window.losses, "sum")
@@ -319,7 +331,8 @@ class Trainer:
         }
         epoch = progress.epoch + progress.batches_in_epoch / self.sampler.num_planned
         progress.history.append({"step": progress.step, "epoch": epoch, **values})
-        self.tracker.log("train", progress.step, values)
+        self.tracker.log("train", progress.step, {**values, "encoder_lr": values["lr"] * self.encoder_lr_scale})
+        self.tracker.log("memory_norm", progress.step, memory_norms(self.state.model.fast_weights()))
         self.tracker.say(
             f"step {progress.step}/{self.max_steps}  epoch {epoch:.2f}  "
             f"{'  '.join(f'{name} {value:.4f}' for name, value in losses.items())}  lr {values['lr']:.2e}  "
@@ -350,6 +363,9 @@ class Trainer:
             f"  ({time.perf_counter() - started_seconds:.0f} s)"
         )
         self.tracker.say(f"  reference:  {result.transcripts[0]['ref']}\n  hypothesis: {result.transcripts[0]['hyp']}")
+        logged = result.transcripts[:_NUM_LOGGED_TRANSCRIPTS]
+        texts = {each["id"]: f"reference: {each['ref']}\n\nhypothesis: {each['hyp']}" for each in logged}
+        self.tracker.log("transcript", progress.step, texts)
         if self.accelerator.is_main_process:
             state.save_progress(self.state_path)
         self.accelerator.wait_for_everyone()

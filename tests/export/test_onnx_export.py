@@ -150,6 +150,12 @@ def test_a_beam_and_a_data_set_need_them_as_little(
     assert "torch" not in found["run"]
 
 
+def test_what_needs_torch_says_so_in_one_line(recording: Path) -> None:
+    result = run_without_torch("transcribe", str(recording))
+    assert result.returncode == 2
+    assert result.stderr == "error: torch: is not installed; run `pip install lact-asr`, or give --runtime onnx\n"
+
+
 def test_adaptation_is_refused_in_one_line(exported_dir: Path, recording: Path) -> None:
     runtime = ["--runtime", "onnx", "--checkpoint", str(exported_dir)]
     result = run_without_torch("transcribe", "--use_ttt", *runtime, str(recording))

@@ -15,6 +15,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from accelerate.state import AcceleratorState
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from transformers import Wav2Vec2Config, Wav2Vec2Model
 
 from lact_asr_model.checkpoint_io import load_best_model, load_checkpoint, save_best_model
@@ -117,7 +118,11 @@ def test_writes_everything_that_is_promised(make_arguments: Make, capsys: pytest
     transcripts = [json.loads(line) for line in (folder / "test_results.jsonl").read_text().splitlines()]
     assert [transcript["ref"] for transcript in transcripts] == ["A BEE", "DEAD CAB"]
     assert set(transcripts[0]) == {"id", "ref", "hyp", "duration"}
-    assert list((folder / "tensorboard").iterdir())
+    log = EventAccumulator(str(folder / "tensorboard")).Reload()
+    assert {"train/loss", "train/lr", "train/encoder_lr", "train/grad_norm"} <= set(log.Tags()["scalars"])
+    assert {"validation/wer", "memory_norm/block_0", "memory_norm/block_1"} <= set(log.Tags()["scalars"])
+    assert log.Tags()["images"] == ["validation/spectrogram"]
+    assert len([tag for tag in log.Tags()["tensors"] if tag.startswith("transcript/")]) == 3
 
     from_file, vocabulary = load_best_model(folder / "best_model.pt")
     from_folder, processor = load_checkpoint(folder / "best_model")
