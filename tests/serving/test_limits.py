@@ -134,7 +134,7 @@ def test_a_client_that_goes_away_frees_its_place(serving: Callable[..., Any], re
                 data={"model": "lact-asr", "adapt": "true"},
                 timeout=0.3,
             )
-        deadline = time.monotonic() + 30
+        deadline = time.monotonic() + 200
         while (response := post(address, recordings[0].read_bytes())).status_code == 429:
             assert time.monotonic() < deadline
             time.sleep(0.1)
@@ -190,15 +190,17 @@ def test_a_segment_that_cannot_be_recognised_leaves_its_batch_alone(
 def test_stopping_finishes_what_was_begun(transcribers: Any, recordings: list[Path]) -> None:
     from lact_asr_model.audio import load_audio
 
+    threads = set(threading.enumerate())
+
     async def run() -> list[Any]:
         recognizer = BatchedRecognizer({PLAIN: transcribers[False]}, ServiceMetrics())
-        tasks = [asyncio.create_task(recognizer.recognize(load_audio(path), PLAIN)) for path in recordings[:5]]
+        tasks = [asyncio.create_task(recognizer.recognize(load_audio(path), PLAIN)) for path in recordings[5:8]]
         await asyncio.sleep(0.05)
         await recognizer.stop()
         return await asyncio.gather(*tasks)
 
     assert all(answer.text for answer in asyncio.run(run()))
-    assert not [thread for thread in threading.enumerate() if thread.name.startswith("recognition")]
+    assert set(threading.enumerate()) <= threads
 
 
 @pytest.mark.parametrize("limits", [{"max_bytes": 0}, {"max_seconds": float("nan")}, {"timeout_seconds": -1}])
