@@ -1,0 +1,130 @@
+"""How much of a batch is computed at once: as many utterances as fit into memory.
+
+The loss of a batch is a mean over its utterances, so gradients may be added up over pieces of it (micro-batches). They
+are the same to rounding; only what is random inside a pass, such as dropout, is drawn piece by piece.
+"""
+
+import math
+import os
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import psutil
+import torch
+
+from lact_asr_model.data.collate import IGNORED_LABEL
+from lact_asr_model.training.loading import Batch
+
+GIGABYTE = 1e9
+_SHARE = 0.9  # of what is free; kernels take a little beside the tensors that are counted
+
+
+@dataclass(frozen=True)
+class Memory:
+    """Bytes of a process on its device: what it holds between two steps, and what it may take in all."""
+
+    held: float
+    limit: float
+
+    @property
+    def working(self) -> float:
+        """What is left for a forward and backward pass."""
+        return _SHARE * (self.limit - self.held)
+
+
+@dataclass(frozen=True)
+class MicroBatching:
+    """How batches are cut.
+
+    recompute: whether the blocks recompute their activations.
+    longest_seconds, utterance_bytes: of the longest utterance, and what a pass needs for each of that length; 0 bytes
+        where that was not counted, as all would fit many times over.
+    """
+
+    memory: Memory
+    recompute: bool
+    longest_seconds: float
+    utterance_bytes: float = 0.0
+
+    def at_once(self, batch_size: int, seconds: float = 0.0) -> int:
+        """How many of the utterances of a batch one pass can compute, at least one.
+
+        seconds: their length, if that is more than the longest of training.
+        """
+        needed_bytes = self.utterance_bytes * max(1.0, seconds / self.longest_seconds)
+        return batch_size if needed_bytes == 0 else max(1, min(batch_size, int(self.memory.working / needed_bytes)))
+
+    def cut(self, batch: Batch) -> Iterator[Batch]:
+        """The batch in pieces that fit, each padded to its own longest utterance only."""
+        num_utterances = len(batch["input_values"])
+        size = self.at_once(num_utterances)
+        for start in range(0, num_utterances, size):
+            yield _rows(batch, start, start + size)
+
+    def describe(self, batch_size: int) -> str:
+        """One line for batches of up to `batch_size` of the longest utterances."""
+        memory, size = self.memory, self.at_once(batch_size)
+        pieces = f"batches of {batch_size} whole" if size == batch_size else f"batches of {batch_size} {size} at a time"
+        allowed = f"{memory.limit / GIGABYTE:.1f} GB that this process may take"
+        if not self.utterance_bytes:
+            return f"memory: {pieces}, far below the {allowed}"
+        peak = memory.held + size * self.utterance_bytes
+        line = (
+            f"memory: {pieces}, with activations {'recomputed' if self.recompute else 'kept'}; a peak of "
+            f"{peak / GIGABYTE:.1f} GB is expected for {self.longest_seconds:.1f} s each, "
+            f"{memory.held / GIGABYTE:.1f} GB of it for weights, gradients and optimiser, of {allowed}"
+        )
+        if peak > memory.limit:
+            line += "; it may run out: lower --max_audio_samples, or add --mixed_precision"
+        return line
+
+
+def choose_micro_batching(
+    count: Callable[[bool], float], memory: Memory, longest_seconds: float, *, recompute: bool = False
+) -> MicroBatching:
+    """Recompute activations only if they do not fit for one utterance, or if `recompute` asks for it.
+
+    Args:
+        count: bytes of a pass over one utterance of `longest_seconds`, with activations recomputed or not.
+        memory: of the device.
+    """
+    utterance_bytes = count(recompute)
+    if not recompute and utterance_bytes > memory.working:
+        recompute = True
+        utterance_bytes = count(recompute)
+    return MicroBatching(memory, recompute, longest_seconds, utterance_bytes)
+
+
+def free_bytes(device: torch.device) -> tuple[float, float]:
+    """What this process holds on the device, and what it could take beside that.
+
+    On a CPU, the memory of the machine or of the container, shared among the training processes there.
+    """
+    if device.type == "cuda":
+        held = torch.cuda.memory_allocated(device)
+        return held, torch.cuda.mem_get_info(device)[0] + torch.cuda.memory_reserved(device) - held
+    available = min(psutil.virtual_memory().available, _free_in_container())
+    return psutil.Process().memory_info().rss, available / int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+
+
+def _free_in_container(folder: Path = Path("/sys/fs/cgroup")) -> float:
+    """What the control group may still take, cached files given back; infinite where there is no limit."""
+    try:
+        limit, used = (float((folder / name).read_text()) for name in ("memory.max", "memory.current"))
+        lines = (folder / "memory.stat").read_text().splitlines()
+    except (OSError, ValueError):  # "max" is no number
+        return math.inf
+    cached = sum(float(line.split()[1]) for line in lines if line.startswith(("active_file ", "inactive_file ")))
+    return limit - used + cached
+
+
+def _rows(batch: Batch, start: int, end: int) -> Batch:
+    num_samples = int(batch["attention_mask"][start:end].sum(dim=1).max())
+    num_labels = int((batch["labels"][start:end] != IGNORED_LABEL).sum(dim=1).max())
+    return {
+        **{name: batch[name][start:end] for name in ("ids", "indices")},
+        **{name: batch[name][start:end, :num_samples] for name in ("input_values", "attention_mask")},
+        "labels": batch["labels"][start:end, : max(1, num_labels)],
+        "skipped": [],
+    }
