@@ -44,7 +44,9 @@ def _measure(arguments: argparse.Namespace, folder: Path) -> None:
     lines = []
     for number in range(arguments.batch_size):
         soundfile.write(folder / f"{number}.flac", rng.normal(scale=0.1, size=arguments.num_samples), SAMPLING_RATE)
-        lines.append(f'{{"audio_filepath": "{number}.flac", "text": "{TEXT[: arguments.num_samples // 1200].strip()}"}}\n')
+        lines.append(
+            f'{{"audio_filepath": "{number}.flac", "text": "{TEXT[: arguments.num_samples // 1200].strip()}"}}\n'
+        )
     write_atomically(folder / "noise.jsonl", "".join(lines))
     trainer = Trainer(
         TrainingArguments(

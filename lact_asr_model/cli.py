@@ -19,6 +19,7 @@ PROGRAMS = {
     "adapt": ("lact_asr_model.commands.adapt", "Show a recording's transcript before and after adapting."),
     "evaluate": ("lact_asr_model.commands.evaluate", "Compare adaptation methods on the same corrupted audio."),
     "train": ("lact_asr_model.commands.train", "Train a recogniser, or go on training one."),
+    "split-long": ("lact_asr_model.commands.split_long", "Split long training utterances at pauses."),
     "build-lm": ("lact_asr_model.commands.build_lm", "Build a language model for beam search from text."),
     "tune-lm": ("lact_asr_model.commands.tune_lm", "Find the weights of a language model on a development set."),
     "tune-ttt": ("lact_asr_model.commands.tune_ttt", "Find the options of adaptation for a model."),

@@ -153,8 +153,8 @@ class TrainingArguments:
         default=None,
         metadata=_flag(
             float,
-            "gigabytes that a training process may take on its device: a batch is computed in pieces that fit, with the "
-            "same gradient; not given: what is free",
+            "gigabytes that a training process may take on its device: a batch is computed in pieces that fit, which "
+            "changes no gradient; not given: what is free",
             above=0,
         ),
     )

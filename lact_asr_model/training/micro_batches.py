@@ -65,7 +65,7 @@ class MicroBatching:
     def describe(self, batch_size: int) -> str:
         """One line for batches of up to `batch_size` of the longest utterances."""
         memory, size = self.memory, self.at_once(batch_size)
-        pieces = f"batches of {batch_size} whole" if size == batch_size else f"batches of {batch_size} {size} at a time"
+        pieces = f"batches of {batch_size}, {f'{size} at a time' if size < batch_size else 'whole'}"
         allowed = f"{memory.limit / GIGABYTE:.1f} GB that this process may take"
         if not self.utterance_bytes:
             return f"memory: {pieces}, far below the {allowed}"

@@ -63,7 +63,9 @@ def count_working_bytes(
             "labels": torch.ones(1, round(seconds * _CHARACTERS_PER_SECOND), dtype=torch.int64),
         }
         fake = HybridAcousticModel(model, acoustic_model.processor)
-        kept = [tensor for parameter in model.parameters() for tensor in (parameter, parameter.grad) if tensor is not None]
+        kept = [
+            tensor for parameter in model.parameters() for tensor in (parameter, parameter.grad) if tensor is not None
+        ]
         with _LiveBytes(kept, number=model.config.num_frames(num_samples)) as live:
             with autocast:
                 weights = None
