@@ -2,8 +2,8 @@
 
     python benchmarks/splitting.py --data_dir DATA_DIR --subset dev-mini
 
-A part whose transcript says more or less than its audio costs word errors, so the parts should have about as many as the
-utterances that were joined. As a control, the confidence of transcripts that belong to other recordings is shown too.
+A part whose transcript says more or less than its audio costs word errors, so the parts should have about as many as
+the utterances that were joined. As a control, the confidence of transcripts of other recordings is shown too.
 """
 
 import argparse

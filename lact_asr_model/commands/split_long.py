@@ -34,7 +34,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         description="Split long training utterances at pauses, where a CTC model hears them between two words.",
         epilog=f"OUTPUT_DIR gets {AUDIO}/*.flac, {MANIFEST} for --train_subset (join it to the data set with +), and "
-        f"{PROGRESS}, which says for every long utterance what became of it. Shorter utterances are left where they are.",
+        f"{PROGRESS}, which says what became of every long utterance. Shorter utterances stay where they are.",
     )
     data = parser.add_argument_group("data")
     data.add_argument("--data_dir", type=Path, metavar="DIR", help="folder of the LibriSpeech subsets or manifests")

@@ -1,6 +1,7 @@
 """Long utterances in parts: cut in the longest pauses between words, after CTC has aligned the transcript to them."""
 
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 import torch
@@ -19,7 +20,7 @@ _MOST_ALIGNMENT_BYTES = 2e9
 
 @dataclass(frozen=True)
 class Part:
-    """A stretch of an utterance with its transcript; confidence: mean over its words of their probability, in [0, 1]."""
+    """A stretch of an utterance with its transcript; confidence: the mean probability of its words, in [0, 1]."""
 
     start_seconds: float
     end_seconds: float
@@ -51,11 +52,9 @@ def split_utterance(model: AcousticModel, samples: np.ndarray, text: str, max_se
         UserError: the transcript cannot be aligned; the message says why.
     """
     words = _align(model, samples, text)
-    cuts = [
-        _quietest_seconds(samples, before.end_seconds, after.start_seconds)
-        for before, after in zip(words, words[1:], strict=False)
-    ]
-    pauses = [after.start_seconds - before.end_seconds for before, after in zip(words, words[1:], strict=False)]
+    neighbours = list(pairwise(words))
+    pauses = [after.start_seconds - before.end_seconds for before, after in neighbours]
+    cuts = [_quietest_seconds(samples, before.end_seconds, after.start_seconds) for before, after in neighbours]
     end_seconds = len(samples) / SAMPLING_RATE
     parts = []
     stretches = [(0, len(words))]  # of words, from the first up to, without it, the second
@@ -96,7 +95,8 @@ def _align(model: AcousticModel, samples: np.ndarray, text: str) -> list[_Word]:
 
 def _emissions(model: AcousticModel, samples: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Log-probabilities [frames, vocab], and where each frame begins in seconds [frames]."""
-    rows, seconds = [np.empty((0, len(model.vocabulary)), dtype=np.float32)], [np.empty(0)]
+    rows: list[np.ndarray] = [np.empty((0, len(model.vocabulary)), dtype=np.float32)]
+    seconds: list[np.ndarray] = [np.empty(0)]
     for segment in split_at_quiet_points([samples], _CHUNK_SECONDS):
         if len(segment.samples) >= model.shortest_samples:
             logits, _ = model.recognize(model.prepare([segment.samples]))

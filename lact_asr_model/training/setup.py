@@ -65,11 +65,12 @@ def build_model(
 def recompute_activations(model: HybridASRForCTC, is_on: bool = True) -> None:
     """Let the blocks keep their inputs alone and run forward twice, or no longer."""
     # the second names are those before transformers 5.20, and deprecated since
+    enable: Any = getattr(model, "activation_checkpointing_enable", model.gradient_checkpointing_enable)
+    disable: Any = getattr(model, "activation_checkpointing_disable", model.gradient_checkpointing_disable)
     if is_on:
-        enable: Any = getattr(model, "activation_checkpointing_enable", model.gradient_checkpointing_enable)
         enable({"use_reentrant": False})
     else:
-        getattr(model, "activation_checkpointing_disable", model.gradient_checkpointing_disable)()
+        disable()
 
 
 def _start_from(model: HybridASRForCTC, base: HybridASRForCTC) -> None:

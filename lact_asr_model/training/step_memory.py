@@ -100,7 +100,7 @@ class _LiveBytes(TorchDispatchMode):
         return made
 
     def _add(self, storage: torch.UntypedStorage) -> None:
-        key, num_bytes = storage._cdata, storage.nbytes()
+        key, num_bytes = storage._cdata, int(storage.nbytes())
         if key not in self._storages:
             self._storages.add(key)
             self._live_bytes += num_bytes
@@ -114,7 +114,7 @@ class _LiveBytes(TorchDispatchMode):
 
 def _ctc_loss(log_probs: Tensor, targets: Tensor, *_: Any, **__: Any) -> tuple[Tensor, Tensor]:
     """The shapes of the losses [batch] and of what they keep, [batch, frames, states]."""
-    num_frames, batch, _ = log_probs.shape
+    num_frames, batch = log_probs.shape[:2]
     return log_probs.new_empty(batch), log_probs.new_empty(batch, num_frames, 2 * targets.shape[1] + 1)
 
 

@@ -215,7 +215,7 @@ class Trainer:
         held, free = free_bytes(self.accelerator.device)
         limit = min(self.micro_batching.memory.limit, held + free)
         return (
-            f"--max_memory_gb: the memory of {self.accelerator.device} ran out in step {self.state.progress.step + 1}; "
+            f"--max_memory_gb: the memory of {self.accelerator.device} ran out after step {self.state.progress.step}; "
             f"give --resume --max_memory_gb {0.8 * limit / GIGABYTE:.1f}, for smaller micro-batches, or lower "
             "--max_audio_samples"
         )
@@ -409,9 +409,8 @@ class Trainer:
         plan, limits = self.micro_batching, self._batch_limits()
         longest_seconds = max(utterance.duration_seconds for utterance in utterances)
         most = self._largest_batch(longest_seconds)
-        at_once = plan.at_once(most, longest_seconds)
-        if at_once < most:
-            limits["batch_seconds"] = at_once * longest_seconds
+        if plan.at_once(most + 1, longest_seconds) <= most:
+            limits["batch_seconds"] = plan.at_once(most, longest_seconds) * longest_seconds
             recompute_activations(model)
         result = validate(
             model,
