@@ -49,9 +49,9 @@ def _parser() -> argparse.ArgumentParser:
     parts.add_argument(
         "--min_confidence",
         type=float,
-        default=0.4,
+        default=0.6,
         metavar="P",
-        help="leave a part out whose words fit the audio with a lower mean probability, 0 to 1 (default: 0.4)",
+        help="leave a part out whose words fit the audio with a lower mean probability, 0 to 1 (default: 0.6)",
     )
     add_model_options(parser)
     return parser
@@ -61,7 +61,7 @@ def _run(arguments: argparse.Namespace) -> str:
     if not arguments.max_seconds >= 1:
         raise UserError(f"--max_seconds {arguments.max_seconds:g}: is below 1; give what training can take")
     if not 0 <= arguments.min_confidence <= 1:
-        raise UserError(f"--min_confidence {arguments.min_confidence:g}: is not from 0 to 1; the default is 0.4")
+        raise UserError(f"--min_confidence {arguments.min_confidence:g}: is not from 0 to 1; the default is 0.6")
     bad_items: list[UserError] = []
     reading = Reading(spell_out=load_speller() if arguments.normalize else None)
     found = read_utterances(arguments.subset, arguments.data_dir, reading=reading, on_bad_item=bad_items.append)

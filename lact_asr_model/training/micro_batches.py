@@ -4,6 +4,7 @@ The loss of a batch is a mean over its utterances, so gradients may be added up 
 are the same to rounding; only what is random inside a pass, such as dropout, is drawn piece by piece.
 """
 
+import ctypes
 import math
 import os
 from collections.abc import Callable, Iterator
@@ -13,11 +14,16 @@ from pathlib import Path
 import psutil
 import torch
 
+from lact_asr_model.audio import SAMPLING_RATE
 from lact_asr_model.data.collate import IGNORED_LABEL
 from lact_asr_model.training.loading import Batch
 
 GIGABYTE = 1e9
-_SHARE = 0.9  # of what is free; kernels take a little beside the tensors that are counted
+_SHORT_SECONDS = 1.0
+_M_MMAP_THRESHOLD = -3  # of <malloc.h>: blocks of more bytes are mapped one by one
+# What a pass takes for each byte of its tensors, with what kernels take inside and what allocators do not give back. On a
+# CPU it was measured (docs/EXPERIMENTS.md), on a GPU it is an assumption.
+OVERHEADS = {"cpu": 1.6, "cuda": 1.1}
 
 
 @dataclass(frozen=True)
@@ -30,7 +36,7 @@ class Memory:
     @property
     def working(self) -> float:
         """What is left for a forward and backward pass."""
-        return _SHARE * (self.limit - self.held)
+        return self.limit - self.held
 
 
 @dataclass(frozen=True)
@@ -38,41 +44,45 @@ class MicroBatching:
     """How batches are cut.
 
     recompute: whether the blocks recompute their activations.
-    longest_seconds, utterance_bytes: of the longest utterance, and what a pass needs for each of that length; 0 bytes
+    utterance_bytes, bytes_per_second: what a pass needs for each utterance, and beside that for each of its seconds; 0
         where that was not counted, as all would fit many times over.
     """
 
     memory: Memory
     recompute: bool
-    longest_seconds: float
     utterance_bytes: float = 0.0
+    bytes_per_second: float = 0.0
 
-    def at_once(self, batch_size: int, seconds: float = 0.0) -> int:
-        """How many of the utterances of a batch one pass can compute, at least one.
+    def needed_bytes(self, seconds: float) -> float:
+        """What a pass needs for each utterance of a batch that is padded to that length."""
+        return self.utterance_bytes + self.bytes_per_second * seconds
 
-        seconds: their length, if that is more than the longest of training.
-        """
-        needed_bytes = self.utterance_bytes * max(1.0, seconds / self.longest_seconds)
-        return batch_size if needed_bytes == 0 else max(1, min(batch_size, int(self.memory.working / needed_bytes)))
+    def at_once(self, batch_size: int, seconds: float) -> int:
+        """How many utterances of such a batch one pass computes: at least one, in as few and equal passes as fit."""
+        needed_bytes = self.needed_bytes(seconds)
+        if batch_size * needed_bytes <= self.memory.working:
+            return batch_size
+        most = max(1, int(self.memory.working / needed_bytes))
+        return math.ceil(batch_size / math.ceil(batch_size / most))
 
     def cut(self, batch: Batch) -> Iterator[Batch]:
         """The batch in pieces that fit, each padded to its own longest utterance only."""
-        num_utterances = len(batch["input_values"])
-        size = self.at_once(num_utterances)
+        num_utterances, num_samples = batch["input_values"].shape
+        size = self.at_once(num_utterances, num_samples / SAMPLING_RATE)
         for start in range(0, num_utterances, size):
             yield _rows(batch, start, start + size)
 
-    def describe(self, batch_size: int) -> str:
-        """One line for batches of up to `batch_size` of the longest utterances."""
-        memory, size = self.memory, self.at_once(batch_size)
+    def describe(self, batch_size: int, seconds: float) -> str:
+        """One line for a batch of the longest utterances."""
+        memory, size = self.memory, self.at_once(batch_size, seconds)
         pieces = f"batches of {batch_size}, {f'{size} at a time' if size < batch_size else 'whole'}"
         allowed = f"{memory.limit / GIGABYTE:.1f} GB that this process may take"
-        if not self.utterance_bytes:
+        if not self.bytes_per_second:
             return f"memory: {pieces}, far below the {allowed}"
-        peak = memory.held + size * self.utterance_bytes
+        peak = memory.held + size * self.needed_bytes(seconds)
         line = (
             f"memory: {pieces}, with activations {'recomputed' if self.recompute else 'kept'}; a peak of "
-            f"{peak / GIGABYTE:.1f} GB is expected for {self.longest_seconds:.1f} s each, "
+            f"{peak / GIGABYTE:.1f} GB is expected for {seconds:.1f} s each, "
             f"{memory.held / GIGABYTE:.1f} GB of it for weights, gradients and optimiser, of {allowed}"
         )
         if peak > memory.limit:
@@ -81,19 +91,22 @@ class MicroBatching:
 
 
 def choose_micro_batching(
-    count: Callable[[bool], float], memory: Memory, longest_seconds: float, *, recompute: bool = False
+    count: Callable[[float, bool], float], memory: Memory, longest_seconds: float, *, recompute: bool = False
 ) -> MicroBatching:
     """Recompute activations only if they do not fit for one utterance, or if `recompute` asks for it.
 
     Args:
-        count: bytes of a pass over one utterance of `longest_seconds`, with activations recomputed or not.
+        count: bytes of a pass over one utterance of so many seconds, with activations recomputed or not.
         memory: of the device.
+        longest_seconds: of an utterance.
     """
-    utterance_bytes = count(recompute)
-    if not recompute and utterance_bytes > memory.working:
+    longest_bytes = count(longest_seconds, recompute)
+    if not recompute and longest_bytes > memory.working:
         recompute = True
-        utterance_bytes = count(recompute)
-    return MicroBatching(memory, recompute, longest_seconds, utterance_bytes)
+        longest_bytes = count(longest_seconds, recompute)
+    short_seconds = min(_SHORT_SECONDS, longest_seconds / 2)
+    slope = (longest_bytes - count(short_seconds, recompute)) / (longest_seconds - short_seconds)
+    return MicroBatching(memory, recompute, longest_bytes - slope * longest_seconds, slope)
 
 
 def free_bytes(device: torch.device) -> tuple[float, float]:
@@ -106,6 +119,13 @@ def free_bytes(device: torch.device) -> tuple[float, float]:
         return held, torch.cuda.mem_get_info(device)[0] + torch.cuda.memory_reserved(device) - held
     available = min(psutil.virtual_memory().available, _free_in_container())
     return psutil.Process().memory_info().rss, available / int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+
+
+def return_freed_memory() -> None:
+    """Let glibc give freed tensors back at once, which takes time. By default it keeps gigabytes of holes among others."""
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
+    if mallopt is not None:
+        mallopt(_M_MMAP_THRESHOLD, 2**20)
 
 
 def _free_in_container(folder: Path = Path("/sys/fs/cgroup")) -> float:

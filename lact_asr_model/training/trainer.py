@@ -37,7 +37,14 @@ from lact_asr_model.training.checkpoint import Progress, TrainingState
 from lact_asr_model.training.data_check import DataCheck
 from lact_asr_model.training.interruption import StopRequest, stopping_on_signals
 from lact_asr_model.training.loading import Batch, make_loader, model_inputs, read_batches
-from lact_asr_model.training.micro_batches import GIGABYTE, Memory, MicroBatching, choose_micro_batching, free_bytes
+from lact_asr_model.training.micro_batches import (
+    GIGABYTE,
+    OVERHEADS,
+    Memory,
+    MicroBatching,
+    choose_micro_batching,
+    free_bytes,
+)
 from lact_asr_model.training.model_card import make_model_card
 from lact_asr_model.training.optimizers import make_optimizers, set_learning_rate
 from lact_asr_model.training.schedules import check_schedule, learning_rate_factor
@@ -230,10 +237,10 @@ class Trainer:
         num_frames = model.config.num_frames(round(seconds * model.config.sampling_rate))
         num_weights = sum(parameter.numel() for parameter in model.parameters())
         if _BOUND_BYTES * num_weights * num_frames * self._largest_batch(seconds) <= memory.working:
-            return MicroBatching(memory, arguments.gradient_checkpointing, seconds)
+            return MicroBatching(memory, arguments.gradient_checkpointing)
 
-        def count(recompute: bool) -> float:
-            return count_working_bytes(
+        def count(seconds: float, recompute: bool) -> float:
+            return OVERHEADS[accelerator.device.type] * count_working_bytes(
                 self.acoustic_model,
                 seconds,
                 recompute=recompute,
@@ -507,7 +514,7 @@ class Trainer:
             f"{accelerator.num_processes} process(es) on {accelerator.device.type}, {precision}; "
             f"{self.max_steps} steps, validation every {self.eval_every}"
         )
-        self.tracker.say(self.micro_batching.describe(self._largest_batch(self.longest_seconds)))
+        self.tracker.say(self.micro_batching.describe(self._largest_batch(self.longest_seconds), self.longest_seconds))
         if self.arguments.mixed_precision and precision == "float32":
             self.tracker.say("--mixed_precision: ignored, this CPU has no instructions for bfloat16")
         if state.progress.step:

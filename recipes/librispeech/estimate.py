@@ -24,7 +24,7 @@ from lact_asr_model.configuration_hybrid_asr import HybridASRConfig
 from lact_asr_model.errors import one_line_errors
 from lact_asr_model.modeling_hybrid_asr import HybridASRForCTC
 from lact_asr_model.text import make_processor
-from lact_asr_model.training.micro_batches import GIGABYTE, Memory, choose_micro_batching
+from lact_asr_model.training.micro_batches import GIGABYTE, OVERHEADS, Memory, choose_micro_batching
 from lact_asr_model.training.step_memory import count_working_bytes
 
 FULL_SIZE_CONFIG = Path(__file__).parents[2] / "configs" / "hybrid_asr_config.json"
@@ -84,10 +84,10 @@ def format_memory(config: HybridASRConfig, batch_size: int) -> str:
     kinds = {"plain": None, "--enable_ttt": "first_order"}
 
     @cache
-    def count(ttt_gradient: str | None, recompute: bool) -> int:
-        return count_working_bytes(
+    def count(ttt_gradient: str | None, seconds: float, recompute: bool) -> float:
+        return OVERHEADS["cuda"] * count_working_bytes(
             acoustic_model,
-            LONGEST_UTTERANCE_SECONDS,
+            seconds,
             recompute=recompute,
             ttt_gradient=ttt_gradient,
             autocast_dtype=torch.bfloat16,
@@ -96,16 +96,20 @@ def format_memory(config: HybridASRConfig, batch_size: int) -> str:
 
     def cell(memory: Memory, ttt_gradient: str | None) -> str:
         plan = choose_micro_batching(partial(count, ttt_gradient), memory, LONGEST_UTTERANCE_SECONDS)
-        at_once = plan.at_once(batch_size)
+        at_once = plan.at_once(batch_size, LONGEST_UTTERANCE_SECONDS)
+        peak = held + at_once * plan.needed_bytes(LONGEST_UTTERANCE_SECONDS)
         kept = "recomputed" if plan.recompute else "kept"
-        return f"{at_once} at a time, {kept}: {(held + at_once * plan.utterance_bytes) / GIGABYTE:.1f} GB"
+        return f"{at_once} at a time, {kept}: {peak / GIGABYTE:.1f} GB"
 
     rows = [
         f"| computed: {batch_size} x {LONGEST_UTTERANCE_SECONDS} s, bfloat16 | {' | '.join(kinds)} |",
         "|---|---|---|",
     ]
     for recompute in (False, True):
-        whole = [f"{(held + batch_size * count(kind, recompute)) / GIGABYTE:.1f} GB" for kind in kinds.values()]
+        whole = [
+            f"{(held + batch_size * count(kind, LONGEST_UTTERANCE_SECONDS, recompute)) / GIGABYTE:.1f} GB"
+            for kind in kinds.values()
+        ]
         rows.append(f"| the batch whole, activations {'recomputed' if recompute else 'kept'} | {' | '.join(whole)} |")
     for gigabytes in GPU_GIGABYTES:
         cells = [cell(Memory(held, gigabytes * GIGABYTE), kind) for kind in kinds.values()]

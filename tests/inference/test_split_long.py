@@ -81,7 +81,7 @@ def test_parts_of_real_speech_say_what_their_transcripts_say(
         samples, text = joined(utterances)
         parts = split_utterance(model, samples, text, max_seconds=7.0)
         assert " ".join(part.text for part in parts) == text
-        assert all(0.5 < part.duration_seconds <= 7.0 and part.confidence > 0.4 for part in parts)
+        assert all(0.5 < part.duration_seconds <= 7.0 and part.confidence > 0.6 for part in parts)
         assert all(before.end_seconds <= after.start_seconds for before, after in pairwise(parts))
         cut = [
             (samples[round(part.start_seconds * SAMPLING_RATE) : round(part.end_seconds * SAMPLING_RATE)], part.text)

@@ -66,7 +66,7 @@ def test_pieces_of_a_batch_have_its_gradient(
 
     found: dict[int, dict[str, Tensor]] = {}
     for size in (7, 3, 1):
-        plan = MicroBatching(Memory(held=0, limit=1.2 * size), False, longest_seconds=1.0, utterance_bytes=1.0)
+        plan = MicroBatching(Memory(held=0, limit=1.2 * size), recompute=False, utterance_bytes=1.0)
         pieces = list(plan.cut(batch))
         assert [name for piece in pieces for name in piece["ids"]] == batch["ids"]
         model.zero_grad()
@@ -83,23 +83,25 @@ def test_pieces_of_a_batch_have_its_gradient(
 
 
 def test_memory_decides_how_many_at_once_and_whether_activations_are_recomputed() -> None:
-    bytes_kept, bytes_recomputed = 10e9, 2e9
+    kept, recomputed = 10e9 / 16, 2e9 / 16  # for 15 s and an utterance that weighs as much as one more
 
     def choose(limit: float, recompute: bool = False) -> MicroBatching:
         memory = Memory(held=4e9, limit=limit)
         return choose_micro_batching(
-            lambda flag: bytes_recomputed if flag else bytes_kept, memory, 15.6, recompute=recompute
+            lambda seconds, flag: (seconds + 1) * (recomputed if flag else kept), memory, 15.0, recompute=recompute
         )
 
-    found = {limit: (choose(limit).recompute, choose(limit).at_once(8)) for limit in (5e9, 10e9, 16e9, 40e9, 160e9)}
-    assert found == {5e9: (True, 1), 10e9: (True, 2), 16e9: (False, 1), 40e9: (False, 3), 160e9: (False, 8)}
-    assert choose(40e9, recompute=True).at_once(8) == 8
-    assert choose(40e9).at_once(8, seconds=2 * 15.6) == 1
-    assert choose(10e9).describe(8) == (
-        "memory: batches of 8, 2 at a time, with activations recomputed; a peak of 8.0 GB is expected for 15.6 s each, "
-        "4.0 GB of it for weights, gradients and optimiser, of 10.0 GB that this process may take"
+    found = {
+        limit: (choose(limit).recompute, choose(limit).at_once(8, 15.0)) for limit in (5e9, 9e9, 16e9, 40e9, 160e9)
+    }
+    assert found == {5e9: (True, 1), 9e9: (True, 2), 16e9: (False, 1), 40e9: (False, 3), 160e9: (False, 8)}
+    assert choose(40e9, recompute=True).at_once(8, 15.0) == 8
+    assert choose(40e9).at_once(8, 31.0) == 1 and choose(40e9).at_once(8, 6.0) == 8
+    assert choose(9e9).describe(8, 15.0) == (
+        "memory: batches of 8, 2 at a time, with activations recomputed; a peak of 8.0 GB is expected for 15.0 s each, "
+        "4.0 GB of it for weights, gradients and optimiser, of 9.0 GB that this process may take"
     )
-    assert choose(5e9).describe(8).endswith("it may run out: lower --max_audio_samples, or add --mixed_precision")
+    assert choose(5e9).describe(8, 15.0).endswith("it may run out: lower --max_audio_samples, or add --mixed_precision")
 
 
 def test_counting_follows_the_model(tiny_config: HybridASRConfig) -> None:
