@@ -21,8 +21,8 @@ from lact_asr_model.training.loading import Batch
 GIGABYTE = 1e9
 _SHORT_SECONDS = 1.0
 _M_MMAP_THRESHOLD = -3  # of <malloc.h>: blocks of more bytes are mapped one by one
-# What a pass takes for each byte of its tensors, with what kernels take inside and what allocators do not give back. On a
-# CPU it was measured (docs/EXPERIMENTS.md), on a GPU it is an assumption.
+# What a pass takes for each byte of its tensors, with what kernels take inside and what allocators do not give back: on
+# a CPU it was measured (docs/EXPERIMENTS.md), on a GPU it is an assumption.
 OVERHEADS = {"cpu": 1.6, "cuda": 1.1}
 
 
@@ -122,7 +122,7 @@ def free_bytes(device: torch.device) -> tuple[float, float]:
 
 
 def return_freed_memory() -> None:
-    """Let glibc give freed tensors back at once, which takes time. By default it keeps gigabytes of holes among others."""
+    """Let glibc give freed tensors back at once, which takes time; otherwise it keeps gigabytes of holes between others."""
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
     if mallopt is not None:
         mallopt(_M_MMAP_THRESHOLD, 2**20)

@@ -44,6 +44,7 @@ from lact_asr_model.training.micro_batches import (
     MicroBatching,
     choose_micro_batching,
     free_bytes,
+    return_freed_memory,
 )
 from lact_asr_model.training.model_card import make_model_card
 from lact_asr_model.training.optimizers import make_optimizers, set_learning_rate
@@ -179,6 +180,8 @@ class Trainer:
         self.longest_seconds = longest_seconds / slowest_speed
         self.micro_batching = self._choose_micro_batching()
         recompute_activations(model, self.micro_batching.recompute)
+        if self.micro_batching.recompute and self.accelerator.device.type == "cpu":
+            return_freed_memory()
 
         self.window = LossWindow(self.accelerator.device)
         self.grad_norm = math.nan
