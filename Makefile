@@ -60,9 +60,9 @@ $(INSTALLED): pyproject.toml constraints.txt
 		|| { echo "error: this Python cannot make a virtual environment; run: apt install python3-venv" >&2; exit 2; }
 	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
 	@echo "Installing the Python packages into .venv (once; takes about 2 minutes) ..."
-	@SECONDS=0; $(BIN)/python -m pip install -qq -c constraints.txt -e ".[dev,augment,track,lm,normalize,export]" \
+	@SECONDS=0; $(BIN)/python -m pip install -qq -c constraints.txt -e ".[dev,augment,track,lm,normalize,serve,export]" \
 		|| { echo "Beam search has no wheels for this machine; installing without it ..."; \
-			$(BIN)/python -m pip install -qq -c constraints.txt -e ".[dev,augment,track,normalize,export]"; } \
+			$(BIN)/python -m pip install -qq -c constraints.txt -e ".[dev,augment,track,normalize,serve,export]"; } \
 		&& echo "Installed in $$SECONDS seconds."
 	@touch $@
 

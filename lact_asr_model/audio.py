@@ -253,6 +253,7 @@ def has_audio(path: str | Path) -> bool:
 _CONVERT = "convert it anew, for example with `ffmpeg -i IN OUT.wav`"
 _OUT_OF_MEMORY = "too long for the memory of this machine; cut it into pieces"
 _BLOCK_SECONDS = 10
+_BLOCK_VALUES = 4_000_000  # of all channels: 8 at 655 kHz, a header's work, would be gigabytes in 10 s
 _LOWEST_RATE_HZ = 1000
 _HIGHEST_RATE_HZ = 1_000_000
 _CANCELLED_SHARE = 0.1
@@ -401,7 +402,8 @@ class _Decoder:
                 yield from _drain(fifo)
                 fifo = av.AudioFifo()
                 fifo.write(frame)
-            if fifo.samples >= _BLOCK_SECONDS * frame.sample_rate:
+            num_channels = frame.layout.nb_channels
+            if fifo.samples >= min(_BLOCK_SECONDS * frame.sample_rate, _BLOCK_VALUES // num_channels):
                 yield from _drain(fifo)
         yield from _drain(fifo)
 

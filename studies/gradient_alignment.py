@@ -75,7 +75,7 @@ def main() -> None:
         inputs = acoustic_model.prepare([samples])
         labels = torch.tensor([processor.tokenizer(utterance.text).input_ids])
         ctc = gradients(model(**inputs, labels=labels).loss, layers)
-        speech = acoustic_model.listen(inputs, ())
+        speech = acoustic_model.listen(inputs, (), acoustic_model.default_options)
         for loss_type in SELF_SUPERVISED:
             options = replace(acoustic_model.default_options, loss_type=loss_type)
             losses = losses_to_lower(acoustic_model, speech, {}, options)

@@ -170,6 +170,13 @@ def test_the_whole_is_the_blocks_one_after_the_other(
     np.testing.assert_allclose(np.concatenate(blocks), whole, atol=1e-6)
 
 
+def test_a_block_of_many_channels_at_a_high_rate_is_short(tmp_path: Path) -> None:
+    soundfile.write(tmp_path / "a.flac", np.zeros((1_310_700, 8), dtype=np.int16), 655350)
+    num_samples = [len(block) for block in AudioReader(tmp_path / "a.flac")]
+    assert abs(sum(num_samples) - 32000) < 20
+    assert max(num_samples) < 16000
+
+
 def test_a_long_file_is_never_held_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(audio, "_BLOCK_SECONDS", 1)
     soundfile.write(tmp_path / "a.flac", tone(8000, 600.0), 8000)

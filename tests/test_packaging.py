@@ -10,7 +10,7 @@ from packaging.utils import canonicalize_name
 from lact_asr_model.commands.demo import RECORDINGS_DIR
 
 REPOSITORY = Path(__file__).parents[1]
-INSTALLED_EXTRAS = ("dev", "augment", "track", "lm", "normalize", "export")
+INSTALLED_EXTRAS = ("dev", "augment", "track", "lm", "normalize", "serve", "export")
 EXTRAS_OF_TEST_ALL = ("web",)
 
 

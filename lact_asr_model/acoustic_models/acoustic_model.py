@@ -85,15 +85,7 @@ class AcousticModel(ABC):
         """The groups of weights that adaptation may move, by name."""
 
     @abstractmethod
-    def listen(
-        self,
-        inputs: "Mapping[str, Tensor]",
-        names: Collection[str],
-        *,
-        exit_layer: int = 0,
-        max_seconds: float = 0.0,
-        first_order: bool = False,
-    ) -> "Speech":
+    def listen(self, inputs: "Mapping[str, Tensor]", names: Collection[str], options: "AdaptationOptions") -> "Speech":
         """Prepare a batch for adaptation: see `adaptation.protocol.AdaptableModel.listen`."""
 
 

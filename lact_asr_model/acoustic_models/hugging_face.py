@@ -112,19 +112,11 @@ class HuggingFaceAcousticModel(AcousticModel):
             **peer_groups(self.model, front_end),
         }
 
-    def listen(
-        self,
-        inputs: Mapping[str, Tensor],
-        names: Collection[str],
-        *,
-        exit_layer: int = 0,
-        max_seconds: float = 0.0,
-        first_order: bool = False,
-    ) -> Speech:
-        if exit_layer:
-            raise UserError(f"TTT option exit_layer is {exit_layer}; this model has its last head only, give 0")
+    def listen(self, inputs: Mapping[str, Tensor], names: Collection[str], options: AdaptationOptions) -> Speech:
+        if options.exit_layer:
+            raise UserError(f"TTT option exit_layer is {options.exit_layer}; this model has its last head only, give 0")
         name = self.model.main_input_name
-        limit = round(max_seconds * self.sampling_rate / self._samples_per_input) or None
+        limit = round(options.max_seconds * self.sampling_rate / self._samples_per_input) or None
         beginning = {key: values[:, :limit] for key, values in inputs.items()}
         length = torch.tensor(beginning[name].shape[1])
         num_frames = max(int(self.model._get_feat_extract_output_lengths(length)), 0)

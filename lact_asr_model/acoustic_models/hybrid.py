@@ -14,7 +14,7 @@ from transformers import Wav2Vec2Processor
 from lact_asr_model.acoustic_models.acoustic_model import AcousticModel, normalize_recordings
 from lact_asr_model.acoustic_models.functional import FunctionalSpeech, frozen_copy
 from lact_asr_model.acoustic_models.vocabulary import vocabulary_of
-from lact_asr_model.adaptation.options import options_from_config
+from lact_asr_model.adaptation.options import AdaptationOptions, options_from_config
 from lact_asr_model.adaptation.protocol import Speech, WeightGroup, Weights
 from lact_asr_model.errors import UserError
 from lact_asr_model.modeling_hybrid_asr import HybridASRForCTC, last_state
@@ -72,18 +72,10 @@ class HybridAcousticModel(AcousticModel):
             ),
         }
 
-    def listen(
-        self,
-        inputs: Mapping[str, Tensor],
-        names: Collection[str],
-        *,
-        exit_layer: int = 0,
-        max_seconds: float = 0.0,
-        first_order: bool = False,
-    ) -> Speech:
-        config = self.model.config
+    def listen(self, inputs: Mapping[str, Tensor], names: Collection[str], options: AdaptationOptions) -> Speech:
+        config, exit_layer = self.model.config, options.exit_layer
         whole = dict(inputs)
-        limit = round(max_seconds * config.sampling_rate) or whole["input_values"].shape[1]
+        limit = round(options.max_seconds * config.sampling_rate) or whole["input_values"].shape[1]
         beginning = {name: values[:, :limit] for name, values in whole.items()}
         if exit_layer and exit_layer not in config.intermediate_ctc_layers:
             heads = ", ".join(map(str, config.intermediate_ctc_layers)) or "none"
@@ -102,7 +94,7 @@ class HybridAcousticModel(AcousticModel):
                 f"to move: give layers 0-{exit_layer - 1}"
             )
         if num_batched == len(names):
-            return _HybridSpeech(self.model, whole, beginning, conv_layers, blocks, exit_layer, first_order)
+            return _HybridSpeech(self.model, whole, beginning, conv_layers, blocks, options)
         if exit_layer:
             raise UserError(f"TTT option exit_layer is {exit_layer}; it goes with front_end and fast_weights only")
         num_frames = config.num_frames(beginning["input_values"].shape[1])
@@ -194,12 +186,11 @@ class _HybridSpeech:
         beginning: Mapping[str, Tensor],
         conv_layers: Sequence[int],
         blocks: Sequence[int],
-        exit_layer: int,
-        first_order: bool,
+        options: AdaptationOptions,
     ) -> None:
         self._model = model
-        self._exit_layer = exit_layer
-        self._first_order = first_order
+        self._exit_layer = options.exit_layer
+        self._first_order = options.speed == "fast"
         self.is_cut = beginning["input_values"].shape[1] < whole["input_values"].shape[1]
         self._beginning = _Stretch(model, beginning, conv_layers, blocks)
         self._make_whole = partial(_Stretch, model, whole, conv_layers, blocks)

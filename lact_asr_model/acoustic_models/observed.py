@@ -56,18 +56,8 @@ class ObservedModel(AcousticModel):
     def weight_groups(self) -> Mapping[str, WeightGroup]:
         return self._observed.weight_groups()
 
-    def listen(
-        self,
-        inputs: Mapping[str, Tensor],
-        names: Collection[str],
-        *,
-        exit_layer: int = 0,
-        max_seconds: float = 0.0,
-        first_order: bool = False,
-    ) -> Speech:
-        speech = self._observed.listen(
-            inputs, names, exit_layer=exit_layer, max_seconds=max_seconds, first_order=first_order
-        )
+    def listen(self, inputs: Mapping[str, Tensor], names: Collection[str], options: AdaptationOptions) -> Speech:
+        speech = self._observed.listen(inputs, names, options)
         observed = _ObservedSpeech(speech, self._options, self.blank_id)
         self._points.append(observed.points)
         return observed

@@ -148,15 +148,7 @@ class OnnxAcousticModel(AcousticModel):
         """There are none. Raises UserError."""
         self._refuse_to_adapt()
 
-    def listen(
-        self,
-        inputs: Mapping[str, Any],
-        names: Collection[str],
-        *,
-        exit_layer: int = 0,
-        max_seconds: float = 0.0,
-        first_order: bool = False,
-    ) -> NoReturn:
+    def listen(self, inputs: Mapping[str, Any], names: Collection[str], options: AdaptationOptions) -> NoReturn:
         """Raises UserError."""
         self._refuse_to_adapt()
 

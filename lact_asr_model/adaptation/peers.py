@@ -94,8 +94,9 @@ def adapt_with_peer(
     loss = LOGIT_LOSSES[peer.loss_type]
     with torch.inference_mode(False), torch.no_grad():
         inputs = {name: values.clone() for name, values in inputs.items()}
-        start = moving_weights(model, AdaptationOptions(parameters=peer.group)).copies(1)
-        speech = model.listen(inputs, start.keys())
+        options = AdaptationOptions(parameters=peer.group)
+        start = moving_weights(model, options).copies(1)
+        speech = model.listen(inputs, start.keys(), options)
         weights = {name: weight.clone().requires_grad_() for name, weight in start.items()}
         moving = list(weights.values())
         optimizer = torch.optim.AdamW(moving, lr=peer.learning_rate, weight_decay=0.0)

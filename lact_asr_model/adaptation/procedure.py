@@ -12,7 +12,7 @@ says, also where it is wrong, and the mean keeps alternatives for a language mod
 
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
@@ -131,13 +131,7 @@ def adapt(
     with torch.inference_mode(False), torch.no_grad():
         moving = moving_weights(model, options)
         inputs = {name: values.clone() for name, values in inputs.items()}
-        speech = model.listen(
-            inputs,
-            moving.learned.keys(),
-            exit_layer=options.exit_layer,
-            max_seconds=options.max_seconds,
-            first_order=options.speed == "fast",
-        )
+        speech = model.listen(inputs, moving.learned.keys(), options)
         num_utterances = len(next(iter(inputs.values())))
         weights = start = start or moving.copies(num_utterances)
         losses = torch.zeros(options.steps, num_utterances, device=speech.frame_mask.device)
@@ -186,11 +180,12 @@ def adapt_for_training(
         recompute: with `exact`, hold the memory of one step at a time, and compute each once more.
         around_step: makes a context that a step runs in, such as one where the model is in evaluation mode.
     """
+    options = replace(options, speed="exact") if exact else options
     moving = moving_weights(model, options)
     names = list(moving.learned)
     weights = moving.copies(len(next(iter(inputs.values()))))
     with torch.set_grad_enabled(exact), around_step():
-        speech = model.listen(inputs, names, exit_layer=options.exit_layer, max_seconds=options.max_seconds)
+        speech = model.listen(inputs, names, options)
     if not speech.frame_mask.any():
         return weights
     everyone = torch.ones_like(speech.frame_mask[:, 0])
@@ -249,7 +244,7 @@ class _Listening:
         options, frame_mask, blank_id = self.options, self.speech.frame_mask, self.model.blank_id
         with torch.enable_grad():
             if self.heard is None:
-                with _arithmetic(options, frame_mask, self.exact):
+                with _arithmetic(options, frame_mask):
                     return self.speech.predict_masked(self.weights, _span_mask(frame_mask, options))
             logits = self.heard.logits
             if not options.is_taught:
@@ -270,7 +265,7 @@ class _Listening:
     def heard_answer(self) -> Tensor:
         """The logits of the last head for what the steps listen to, from this pass."""
         assert self.heard is not None
-        with _arithmetic(self.options, self.speech.frame_mask, self.exact):
+        with _arithmetic(self.options, self.speech.frame_mask):
             logits = self.heard.answer()
         return logits.to(torch.promote_types(logits.dtype, torch.float32))
 
@@ -291,14 +286,14 @@ def _listen(
     }
     heard = None
     if options.loss_type != "masked_prediction":
-        with torch.enable_grad(), _arithmetic(options, speech.frame_mask, exact):
+        with torch.enable_grad(), _arithmetic(options, speech.frame_mask):
             heard = speech.hear(at)
     return _Listening(model, speech, at, options, heard, exact)
 
 
-def _arithmetic(options: AdaptationOptions, frame_mask: Tensor, exact: bool) -> AbstractContextManager[Any]:
+def _arithmetic(options: AdaptationOptions, frame_mask: Tensor) -> AbstractContextManager[Any]:
     """What a step's own passes are computed in."""
-    return quick_arithmetic(frame_mask.device) if options.speed == "fast" and not exact else nullcontext()
+    return quick_arithmetic(frame_mask.device) if options.speed == "fast" else nullcontext()
 
 
 def _span_mask(frame_mask: Tensor, options: AdaptationOptions) -> Tensor:

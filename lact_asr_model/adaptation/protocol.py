@@ -1,7 +1,7 @@
 """What a CTC model must offer to be adapted: named weights that may move, and a forward pass that takes others instead.
 
     groups = model.weight_groups()              # which weights there are, and how a step moves them
-    speech = model.listen(inputs, names, ...)   # what does not depend on the weights of these names is computed here
+    speech = model.listen(inputs, names, options)  # what does not depend on the weights of these names is computed here
     heard = speech.hear(weights)                # logits with these weights, and gradients to them
 
 Weights are arguments and never the state of a module, so that nothing has to be restored and one model can be adapted
@@ -13,6 +13,8 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from torch import Tensor
+
+from lact_asr_model.adaptation.options import AdaptationOptions
 
 Weights = dict[str, Tensor]  # by name, each with a leading dimension of one copy per utterance
 
@@ -89,23 +91,14 @@ class AdaptableModel(Protocol):
         """The groups of weights that may move, by name."""
         ...
 
-    def listen(
-        self,
-        inputs: Mapping[str, Tensor],
-        names: Collection[str],
-        *,
-        exit_layer: int = 0,
-        max_seconds: float = 0.0,
-        first_order: bool = False,
-    ) -> Speech:
+    def listen(self, inputs: Mapping[str, Tensor], names: Collection[str], options: AdaptationOptions) -> Speech:
         """Prepare a batch.
 
         Args:
             inputs: the arguments of the model's forward pass: samples [batch, samples] and, if padded, their mask.
             names: of the weights that will move; `hear` takes no others.
-            exit_layer: the steps end at the intermediate head after so many blocks; 0 = at the last head.
-            max_seconds: the steps listen to so much of each utterance, from its beginning; 0 = to all of it.
-            first_order: gradients may take the updates of a layer memory for constants, if the model has one.
+            options: where the steps end (`exit_layer`), how much they listen to (`max_seconds`), and whether their
+                gradients may take the updates of a layer memory for constants (`speed`).
 
         Raises:
             UserError: there is no such head, or the model takes one utterance at a time.

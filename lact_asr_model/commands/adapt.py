@@ -4,6 +4,7 @@ import argparse
 from collections.abc import Sequence
 
 from lact_asr_model.commands.options import (
+    add_chunk_option,
     add_model_options,
     add_ttt_options,
     load_model,
@@ -16,13 +17,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     """Run the command. Exits with 2 when an input is bad, and with 1 when only a part of it could be read."""
     parser = argparse.ArgumentParser(description="Show a recording's transcript before and after adapting to it.")
     parser.add_argument("--audio_file", metavar="FILE", required=True, help="the recording")
-    parser.add_argument(
-        "--chunk_seconds",
-        type=float,
-        default=30.0,
-        metavar="S",
-        help="a longer recording is cut at its quietest points and adapted to piece by piece (default: 30)",
-    )
+    add_chunk_option(parser)
     add_ttt_options(parser)
     add_model_options(parser)
     with one_line_errors():

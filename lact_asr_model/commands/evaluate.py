@@ -9,6 +9,7 @@ import textwrap
 from collections.abc import Sequence
 from pathlib import Path
 
+from lact_asr_model.commands.data_options import add_data_options
 from lact_asr_model.commands.options import (
     add_decoding_options,
     add_model_options,
@@ -63,26 +64,12 @@ def _parser() -> argparse.ArgumentParser:
         epilog=_METHODS_HELP,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    data = parser.add_argument_group("data")
-    data.add_argument("--data_dir", metavar="DIR", help="folder of the LibriSpeech subsets or manifests")
-    data.add_argument(
-        "--subset",
-        required=True,
-        help="LibriSpeech subset such as test-clean, or manifest: .jsonl, .json, .csv, .tsv; several joined by +",
-    )
+    data = add_data_options(parser)
     data.add_argument(
         "--extra_subsets",
         metavar="LIST",
         help="NAME=SUBSET, comma-separated: other utterances, recognised as they are, as conditions of these names",
     )
-    data.add_argument(
-        "--max_utterances", type=int, metavar="N", help="only N utterances, spread evenly over each subset"
-    )
-    data.add_argument(
-        "--normalize", action="store_true", help="spell numbers and symbols of the references out, in English"
-    )
-    data.add_argument("--noise_dir", metavar="DIR", help="recordings for the condition noise")
-    data.add_argument("--impulse_response_dir", metavar="DIR", help="rooms for the condition room (default: synthetic)")
     data.add_argument("--babble_dir", metavar="DIR", help="recordings of speech for the condition babble")
 
     comparison = parser.add_argument_group("comparison")

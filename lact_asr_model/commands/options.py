@@ -36,6 +36,17 @@ def add_model_options(parser: argparse.ArgumentParser, *, runtimes: Sequence[str
         group.add_argument("--runtime", choices=runtimes, help="onnx: a folder of `lact-asr export`, without PyTorch")
 
 
+def add_chunk_option(group: argparse.ArgumentParser | argparse._ArgumentGroup) -> None:
+    """How long a piece of a recording may be that is recognised, and adapted to, at once."""
+    group.add_argument(
+        "--chunk_seconds",
+        type=float,
+        default=30.0,
+        metavar="S",
+        help="longer recordings are cut at their quietest points and recognised in pieces (default: 30)",
+    )
+
+
 def add_ttt_options(parser: argparse.ArgumentParser) -> argparse._ArgumentGroup:
     """How to adapt; what is not given comes from the model's configuration."""
     group = parser.add_argument_group("adaptation (TTT); the model's configuration holds the defaults")

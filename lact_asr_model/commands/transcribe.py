@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lact_asr_model.commands.options import (
+    add_chunk_option,
     add_decoding_options,
     add_model_options,
     add_ttt_options,
@@ -136,13 +137,7 @@ def _parser() -> argparse.ArgumentParser:
         help="adapt the model to each recording first (default: what the checkpoint's enable_ttt says)",
     )
     recognition.add_argument("--batch_size", type=int, default=1, metavar="N", help="recordings at once (default: 1)")
-    recognition.add_argument(
-        "--chunk_seconds",
-        type=float,
-        default=30.0,
-        metavar="S",
-        help="longer recordings are cut at their quietest points and recognised in pieces (default: 30)",
-    )
+    add_chunk_option(recognition)
     recognition.add_argument(
         "--move_emission_to_cpu", action="store_true", help="decode from main memory, which frees a GPU's"
     )

@@ -7,6 +7,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from lact_asr_model.commands.data_options import add_conditions_in_turn, add_data_options, development_task
 from lact_asr_model.commands.options import (
     add_decoding_options,
     add_model_options,
@@ -17,11 +18,9 @@ from lact_asr_model.commands.options import (
     make_decoding_options,
     make_ttt_options,
 )
-from lact_asr_model.data.conditions import parse_conditions
 from lact_asr_model.decoding.options import NONE
 from lact_asr_model.decoding.tuned_weights import Weights, write_tuned_weights
 from lact_asr_model.errors import UserError, one_line_errors
-from lact_asr_model.evaluation.tasks import make_tasks
 
 if TYPE_CHECKING:
     from lact_asr_model.decoding.language_model import LanguageModel
@@ -41,21 +40,7 @@ def _parser() -> argparse.ArgumentParser:
         "pair for recognising plainly and one, of --use_ttt, for recognising with adaptation, which makes a model "
         "surer of what it says.",
     )
-    data = parser.add_argument_group("data")
-    data.add_argument("--data_dir", metavar="DIR", help="folder of the LibriSpeech subsets or manifests")
-    data.add_argument("--subset", required=True, help="development set, such as dev-clean; never a test set")
-    data.add_argument("--max_utterances", type=int, metavar="N", help="only N utterances, spread evenly over it")
-    data.add_argument(
-        "--normalize", action="store_true", help="spell numbers and symbols of the references out, in English"
-    )
-    data.add_argument(
-        "--conditions",
-        default="clean",
-        metavar="LIST",
-        help="the utterances are heard under these in turn, as in `lact-asr evaluate` (default: %(default)s)",
-    )
-    data.add_argument("--noise_dir", metavar="DIR", help="recordings for the condition noise")
-    data.add_argument("--impulse_response_dir", metavar="DIR", help="rooms for the condition room")
+    add_conditions_in_turn(add_data_options(parser), default="clean")
     search = parser.add_argument_group("search")
     search.add_argument(
         "--num_trials", type=int, default=30, metavar="N", help="weights to try; 0: only describe the language model"
@@ -71,28 +56,15 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _run(arguments: argparse.Namespace) -> None:
-    if "test" in arguments.subset.lower():
-        raise UserError(f"--subset {arguments.subset}: is a test set by its name; tune on a development set")
     if arguments.num_trials < 0:
         raise UserError(f"--num_trials {arguments.num_trials}: is negative; give 0 or more")
-    if arguments.max_utterances is not None and arguments.max_utterances < 1:
-        raise UserError(f"--max_utterances {arguments.max_utterances}: is below 1; give 1 or more")
     if arguments.beam_size == 1:
         raise UserError("--beam_size 1: greedy decoding uses no language model; give 50")
     if arguments.lm == NONE:
         raise UserError("--lm none: there is nothing to tune; give a language model")
     for name in {} if arguments.use_ttt else given_ttt_options(arguments):
         raise UserError(f"--ttt_{name}: has no effect without adaptation; add --use_ttt")
-    conditions = parse_conditions(
-        arguments.conditions, noise_dir=arguments.noise_dir, impulse_response_dir=arguments.impulse_response_dir
-    )
-    (task, *_) = make_tasks(
-        conditions,
-        arguments.subset,
-        data_dir=arguments.data_dir,
-        max_utterances=arguments.max_utterances,
-        normalize=arguments.normalize,
-    )
+    task, conditions = development_task(arguments)
     utterances = task.utterances
     references = [utterance.text or "" for utterance in utterances]
     options = make_decoding_options(arguments)

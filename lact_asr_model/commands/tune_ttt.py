@@ -8,10 +8,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lact_asr_model.adaptation.options import AdaptationOptions, model_options
+from lact_asr_model.commands.data_options import add_conditions_in_turn, add_data_options, development_task
 from lact_asr_model.commands.options import add_model_options, load_model
-from lact_asr_model.data.conditions import parse_conditions
 from lact_asr_model.errors import UserError, one_line_errors
-from lact_asr_model.evaluation.tasks import make_tasks
 
 if TYPE_CHECKING:
     from lact_asr_model.acoustic_models.acoustic_model import AcousticModel
@@ -35,17 +34,8 @@ def _parser() -> argparse.ArgumentParser:
         "so on. The winner is written as adaptation.json beside the checkpoint, where every command finds it; for a "
         "checkpoint that has no folder, the flags to give are printed.",
     )
-    data = parser.add_argument_group("data")
-    data.add_argument("--data_dir", metavar="DIR", help="folder of the LibriSpeech subsets or manifests")
-    data.add_argument("--subset", required=True, help="development set, such as dev-clean; never a test set")
-    data.add_argument("--max_utterances", type=int, default=64, metavar="N", help="spread over it (default: 64)")
-    data.add_argument(
-        "--conditions",
-        default="clean,gaussian:0.01,telephone",
-        metavar="LIST",
-        help="the utterances are heard under these in turn, as in `lact-asr evaluate` (default: %(default)s)",
-    )
-    data.add_argument("--noise_dir", metavar="DIR", help="recordings for the condition noise")
+    data = add_data_options(parser, max_utterances=64)
+    add_conditions_in_turn(data, default="clean,gaussian:0.01,telephone")
     search = parser.add_argument_group("search")
     search.add_argument("--minutes", type=float, default=10.0, metavar="M", help="time to race for (default: 10)")
     search.add_argument(
@@ -78,12 +68,7 @@ def candidates(model: "AcousticModel") -> Iterator[AdaptationOptions]:
 def _run(arguments: argparse.Namespace) -> None:
     if not arguments.minutes > 0:
         raise UserError(f"--minutes {arguments.minutes}: is not above 0; give at least a few")
-    if arguments.max_utterances < 1:
-        raise UserError(f"--max_utterances {arguments.max_utterances}: is below 1; give 1 or more")
-    conditions = parse_conditions(arguments.conditions, noise_dir=arguments.noise_dir)
-    tasks = make_tasks(
-        conditions, arguments.subset, data_dir=arguments.data_dir, max_utterances=arguments.max_utterances
-    )
+    task, conditions = development_task(arguments)
     model = load_model(arguments)
     output_dir = arguments.output_dir or model.folder
     if output_dir is not None and not output_dir.is_dir():
@@ -99,7 +84,7 @@ def _run(arguments: argparse.Namespace) -> None:
     from lact_asr_model.recognition.transcriber import Transcriber
     from lact_asr_model.text import normalize_text
 
-    utterances = tasks[0].utterances
+    utterances = task.utterances
     recordings = []
     for index, utterance in enumerate(utterances):
         condition = conditions[index % len(conditions)]

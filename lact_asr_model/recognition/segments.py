@@ -40,8 +40,13 @@ def split_at_quiet_points(blocks: Iterable[np.ndarray], max_seconds: float) -> I
 def _quietest_sample(samples: np.ndarray) -> int:
     """The middle of the quietest stretch in the second half of [samples]."""
     first = len(samples) // 2
-    half = samples[first:].astype(np.float64)
-    hops = half[: len(half) // _HOP_SAMPLES * _HOP_SAMPLES].reshape(-1, _HOP_SAMPLES)
+    return first + quietest_sample(samples[first:])
+
+
+def quietest_sample(samples: np.ndarray) -> int:
+    """The middle of the quietest 0.2 s of [samples], which are at least 10 ms."""
+    whole_hops = samples[: len(samples) // _HOP_SAMPLES * _HOP_SAMPLES]
+    hops = whole_hops.astype(np.float64).reshape(-1, _HOP_SAMPLES)
     window = min(_QUIET_WINDOW_HOPS, len(hops))
     energies = np.convolve(hops.var(axis=1), np.ones(window), mode="valid")
-    return first + (int(energies.argmin()) * 2 + window) * _HOP_SAMPLES // 2
+    return (int(energies.argmin()) * 2 + window) * _HOP_SAMPLES // 2

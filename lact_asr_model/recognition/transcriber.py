@@ -359,26 +359,30 @@ class _Recording(Generic[Key]):
         return self.is_read and (self.error is not None or len(self.parts) == self.num_segments)
 
     def transcript(self) -> Transcript:
-        """The segments joined, with their words at the times of the whole recording."""
-        if len(self.parts) == 1:
-            return self.parts[0][1]
-        transcripts = [transcript for _, transcript in self.parts]
-        words = [
-            TimedWord(word.word, start + word.start_seconds, start + word.end_seconds, word.confidence)
-            for start, transcript in self.parts
-            for word in transcript.words
-        ]
-        losses = [transcript.ttt_losses for transcript in transcripts if transcript.ttt_losses]
-        return Transcript(
-            " ".join(transcript.text for transcript in transcripts if transcript.text),
-            words,
-            sum((transcript.duration_seconds for transcript in transcripts), 0.0),
-            sum((transcript.score for transcript in transcripts), 0.0),
-            any(transcript.is_adapted for transcript in transcripts),
-            np.mean(losses, axis=0).tolist() if losses else [],
-            _best_combinations(transcripts)[1:],
-            [emissions for transcript in transcripts for emissions in transcript.emissions],
-        )
+        return join_segments(self.parts)
+
+
+def join_segments(parts: Sequence[tuple[float, Transcript]]) -> Transcript:
+    """The transcript of a recording from those of its segments, each with the second where it starts."""
+    if len(parts) == 1:
+        return parts[0][1]
+    transcripts = [transcript for _, transcript in parts]
+    words = [
+        TimedWord(word.word, start + word.start_seconds, start + word.end_seconds, word.confidence)
+        for start, transcript in parts
+        for word in transcript.words
+    ]
+    losses = [transcript.ttt_losses for transcript in transcripts if transcript.ttt_losses]
+    return Transcript(
+        " ".join(transcript.text for transcript in transcripts if transcript.text),
+        words,
+        sum((transcript.duration_seconds for transcript in transcripts), 0.0),
+        sum((transcript.score for transcript in transcripts), 0.0),
+        any(transcript.is_adapted for transcript in transcripts),
+        np.mean(losses, axis=0).tolist() if losses else [],
+        _best_combinations(transcripts)[1:],
+        [emissions for transcript in transcripts for emissions in transcript.emissions],
+    )
 
 
 def _best_combinations(transcripts: Sequence[Transcript]) -> list[tuple[str, float]]:

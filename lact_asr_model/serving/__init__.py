@@ -1,1 +1,1 @@
-"""The recogniser as a service: what answers others over the network."""
+"""Recognition over HTTP, in the format of OpenAI's audio API, and live captions."""

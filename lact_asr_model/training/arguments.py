@@ -147,7 +147,17 @@ class TrainingArguments:
         metadata=_flag(bool, "bfloat16 on devices that have it, float16 on other GPUs; ignored on other CPUs"),
     )
     gradient_checkpointing: bool = field(
-        default=False, metadata=_flag(bool, "recompute activations in the backward pass to save memory")
+        default=False,
+        metadata=_flag(bool, "recompute activations in the backward pass even where memory does not ask for it"),
+    )
+    max_memory_gb: float | None = field(
+        default=None,
+        metadata=_flag(
+            float,
+            "gigabytes that a training process may take on its device: a batch is computed in pieces that fit, which "
+            "changes no gradient; not given: what is free",
+            above=0,
+        ),
     )
     enable_ttt: bool = field(
         default=False,

@@ -52,6 +52,17 @@ class TrainingState:
     scaler: torch.amp.GradScaler
     average: WeightAverage | None
 
+    def bytes_to_come(self, *, num_processes: int) -> int:
+        """What the first step makes and keeps: gradients, with several processes their copies on the way to the others,
+        and the optimisers' moments where they were not loaded."""
+        total = 0
+        for optimizer in self.optimizers:
+            num_moments = 1 if isinstance(optimizer, torch.optim.Muon) else 2
+            for parameter in (parameter for group in optimizer.param_groups for parameter in group["params"]):
+                num_copies = (1 if num_processes == 1 else 2) + (0 if optimizer.state.get(parameter) else num_moments)
+                total += num_copies * parameter.nbytes
+        return total
+
     def save(self, path: Path, identity: dict[str, Any], is_main_process: bool) -> None:
         """Write the state and the `identity` of the run in one atomic file. Every process must call this."""
         random_states = gather_object([_random_state()])

@@ -2,10 +2,10 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import pairwise
 
 from lact_asr_model.configuration_hybrid_asr import HybridASRConfig
 from lact_asr_model.data.utterance import Utterance
+from lact_asr_model.decoding.alignment import frames_needed
 from lact_asr_model.errors import UserError
 
 
@@ -52,8 +52,3 @@ def select_trainable(
     if not kept:
         raise UserError(f"--train_subset: nothing is left to train on, {selection.describe()}; choose other data")
     return selection
-
-
-def frames_needed(text: str) -> int:
-    """Fewest frames that CTC can spell `text` in: one a character, and a blank between two equal ones."""
-    return len(text) + sum(first == second for first, second in pairwise(text))

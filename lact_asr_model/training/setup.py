@@ -60,11 +60,18 @@ def build_model(
         model.load_pretrained_encoder(encoder_name)
     if arguments.enable_ttt:
         model.learn_step_scales(config.ttt_parameters)
-    if arguments.gradient_checkpointing:
-        # the second name is the one before transformers 5.20, and deprecated since
-        enable: Any = getattr(model, "activation_checkpointing_enable", model.gradient_checkpointing_enable)
-        enable({"use_reentrant": False})
     return model, processor
+
+
+def recompute_activations(model: HybridASRForCTC, is_on: bool = True) -> None:
+    """Let the blocks keep their inputs alone and run forward twice, or no longer."""
+    # the second names are those before transformers 5.20, and deprecated since
+    enable: Any = getattr(model, "activation_checkpointing_enable", model.gradient_checkpointing_enable)
+    disable: Any = getattr(model, "activation_checkpointing_disable", model.gradient_checkpointing_disable)
+    if is_on:
+        enable({"use_reentrant": False})
+    else:
+        disable()
 
 
 def _start_from(model: HybridASRForCTC, base: HybridASRForCTC) -> None:

@@ -6,9 +6,8 @@ import os
 import signal
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, nullcontext
-from dataclasses import asdict, replace
-from functools import partial
+from contextlib import nullcontext
+from dataclasses import asdict
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -18,10 +17,8 @@ import torch
 import transformers
 from accelerate.utils import gather_object, set_seed
 from torch import Tensor, nn
-from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from lact_asr_model.acoustic_models.hybrid import HybridAcousticModel
-from lact_asr_model.adaptation.procedure import adapt_for_training
 from lact_asr_model.checkpoint_io import load_best_model, save_best_model, save_pretrained_folder
 from lact_asr_model.data.augmentation import TrainingAugmentation
 from lact_asr_model.data.bucketing import BatchPlan, BucketBatchSampler
@@ -34,26 +31,39 @@ from lact_asr_model.data.utterance import Utterance, load_samples
 from lact_asr_model.errors import UserError
 from lact_asr_model.log_mel_encoder import LogMelEncoder
 from lact_asr_model.modeling_hybrid_asr import HybridASRForCTC
+from lact_asr_model.training.adapted_step import adapted_weights
 from lact_asr_model.training.arguments import TrainingArguments
 from lact_asr_model.training.averaging import WeightAverage
 from lact_asr_model.training.checkpoint import Progress, TrainingState
 from lact_asr_model.training.data_check import DataCheck
 from lact_asr_model.training.interruption import StopRequest, stopping_on_signals
 from lact_asr_model.training.loading import Batch, make_loader, model_inputs, read_batches
+from lact_asr_model.training.micro_batches import (
+    GIGABYTE,
+    OVERHEADS,
+    Memory,
+    MicroBatching,
+    choose_micro_batching,
+    free_bytes,
+    return_freed_memory,
+)
 from lact_asr_model.training.model_card import make_model_card
 from lact_asr_model.training.optimizers import make_optimizers, set_learning_rate
 from lact_asr_model.training.schedules import check_schedule, learning_rate_factor
 from lact_asr_model.training.selection import select_trainable
-from lact_asr_model.training.setup import build_model, make_accelerator
+from lact_asr_model.training.setup import build_model, make_accelerator, recompute_activations
+from lact_asr_model.training.step_memory import count_working_bytes
 from lact_asr_model.training.tracking import LOSSES, LossWindow, Tracker, memory_norms
 from lact_asr_model.training.validation import ValidationResult, validate
 
 BEST_MODEL = "best_model.pt"
+AUTOCAST_DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
+_BOUND_BYTES = 8  # a weight makes less than that for each frame; memory is counted only where that much would not fit
 FREE_TO_CHANGE = (  # options with which a training may be resumed differently
     *("config_path", "data_dir", "val_subset", "test_subset", "output_dir", "resume", "init_from"),
     *("pretrained_encoder", "max_epochs", "max_steps", "max_minutes", "num_workers", "eval_every"),
     *("early_stop_patience", "log_every", "save_minutes", "tracker", "noise_dir", "impulse_response_dir"),
-    *("gradient_checkpointing", "max_bad_share"),
+    *("gradient_checkpointing", "max_memory_gb", "max_bad_share"),
     *("batch_size", "batch_seconds", "gradient_accumulation_steps"),  # where the product stays the same
 )
 _NUM_LOGGED_TRANSCRIPTS = 5
@@ -73,6 +83,8 @@ def train(arguments: TrainingArguments) -> dict[str, Any]:
         trainer = Trainer(arguments, request)
         try:
             return trainer.run()
+        except torch.OutOfMemoryError:
+            raise UserError(trainer.describe_lack_of_memory()) from None
         finally:
             trainer.close()
 
@@ -106,7 +118,7 @@ class Trainer:
         augmentation = None
         if arguments.augment:
             augmentation = TrainingAugmentation(arguments.noise_dir, arguments.impulse_response_dir)
-        fastest_speed = 1.0 if augmentation is None else max(augmentation.speed_range)
+        slowest_speed, fastest_speed = (1.0, 1.0) if augmentation is None else augmentation.speed_range
         self.selection = select_trainable(
             utterances, config, max_audio_samples=arguments.max_audio_samples, fastest_speed=fastest_speed
         )
@@ -165,6 +177,15 @@ class Trainer:
         self.schedule = {"warmup_steps": arguments.warmup_steps, "max_steps": self.max_steps}
         check_schedule(**self.schedule, schedule=arguments.lr_schedule)
 
+        longest_seconds = max(utterance.duration_seconds for utterance in kept)
+        if arguments.join_share:
+            longest_seconds = max(longest_seconds, arguments.join_seconds)
+        self.longest_seconds = longest_seconds / slowest_speed
+        self.micro_batching = self._choose_micro_batching()
+        recompute_activations(model, self.micro_batching.recompute)
+        if self.micro_batching.recompute and self.accelerator.device.type == "cpu":
+            return_freed_memory()
+
         self.window = LossWindow(self.accelerator.device)
         self.grad_norm = math.nan
         self.saved_at_seconds = time.monotonic()
@@ -203,6 +224,46 @@ class Trainer:
         self.tracker.close()
         self.accelerator.end_training()
 
+    def describe_lack_of_memory(self) -> str:
+        """One line for when the device's memory ran out all the same."""
+        held, free = free_bytes(self.accelerator.device)
+        limit = min(self.micro_batching.memory.limit, held + free)
+        return (
+            f"--max_memory_gb: the memory of {self.accelerator.device} ran out after step {self.state.progress.step}; "
+            f"give --resume --max_memory_gb {0.8 * limit / GIGABYTE:.1f}, for smaller micro-batches, or lower "
+            "--max_audio_samples"
+        )
+
+    def _choose_micro_batching(self) -> MicroBatching:
+        """What fits on the device beside weights, gradients and the optimiser's state."""
+        arguments, accelerator, model = self.arguments, self.accelerator, self.state.model
+        held, free = free_bytes(accelerator.device)
+        limit = held + free if arguments.max_memory_gb is None else arguments.max_memory_gb * GIGABYTE
+        memory = Memory(held + self.state.bytes_to_come(num_processes=accelerator.num_processes), limit)
+        seconds = self.longest_seconds
+        num_frames = model.config.num_frames(round(seconds * model.config.sampling_rate))
+        num_weights = sum(parameter.numel() for parameter in model.parameters())
+        if _BOUND_BYTES * num_weights * num_frames * self._largest_batch(seconds) <= memory.working:
+            return MicroBatching(memory, arguments.gradient_checkpointing)
+
+        def count(seconds: float, recompute: bool) -> float:
+            return OVERHEADS[accelerator.device.type] * count_working_bytes(
+                self.acoustic_model,
+                seconds,
+                recompute=recompute,
+                ttt_gradient=arguments.ttt_gradient if arguments.enable_ttt else None,
+                autocast_dtype=AUTOCAST_DTYPES.get(accelerator.mixed_precision),
+                is_gpu=accelerator.device.type == "cuda",
+            )
+
+        return choose_micro_batching(count, memory, seconds, recompute=arguments.gradient_checkpointing)
+
+    def _largest_batch(self, seconds: float) -> int:
+        """How many utterances of that length are in one batch."""
+        if self.arguments.batch_seconds is not None:
+            return max(1, int(self.arguments.batch_seconds / seconds))
+        return self.arguments.batch_size
+
     def _rest_of_epoch(self) -> Iterator[list[Batch]]:
         """The batches of one optimiser step after the other, from where the epoch was left.
 
@@ -225,7 +286,6 @@ class Trainer:
     def _step(self, batches: list[Batch]) -> None:
         """One optimiser step on the mean loss of all utterances that all processes hold in `batches`."""
         progress, state = self.state.progress, self.state
-        num_processes, device = self.accelerator.num_processes, self.accelerator.device
         skipped = [item for batch in batches for item in batch["skipped"]]
         num_utterances, num_samples, num_skipped = self._over_processes(
             [
@@ -239,24 +299,12 @@ class Trainer:
         factor = learning_rate_factor(progress.step, **self.schedule, schedule=self.arguments.lr_schedule)
         set_learning_rate(state.optimizers, factor)
 
-        losses = []
-        for index, batch in enumerate(batches):
-            share = len(batch["ids"]) / max(1, num_utterances)  # 0 where nothing could be read
-            is_last = index == len(batches) - 1
-            inputs = model_inputs(batch, device)
-            with nullcontext() if is_last else self.accelerator.no_sync(self.model):
-                output = self.model(**inputs, weights=self._adapted_weights(inputs))
-                state.scaler.scale(output.loss * (share * num_processes)).backward()  # DDP averages over processes
-            losses.append(output.loss.detach())
-            parts = [output.loss, output.ctc_loss, output.masked_prediction_loss]
-            if output.intermediate_ctc_loss is not None:
-                parts.append(output.intermediate_ctc_loss)
-            self.window.losses[: len(parts)] += share * torch.stack(parts).detach()
-
+        pieces = [piece for batch in batches for piece in self.micro_batching.cut(batch)]
+        losses = self._accumulate_gradients(pieces, num_utterances)
         for optimizer in state.optimizers:
             state.scaler.unscale_(optimizer)
         grad_norm = nn.utils.clip_grad_norm_(state.model.parameters(), self.arguments.max_grad_norm or math.inf)
-        self._check_finite(batches, losses, grad_norm)
+        self._check_finite(pieces, losses, grad_norm)
         for optimizer in state.optimizers:
             state.scaler.step(optimizer)
             optimizer.zero_grad()
@@ -271,23 +319,33 @@ class Trainer:
         self.window.num_samples += int(num_samples)
         self.tracker.advance()
 
+    def _accumulate_gradients(self, batches: list[Batch], num_utterances: float) -> list[Tensor]:
+        """Add up the gradient of the mean loss over all processes' utterances; gives the loss of each batch."""
+        num_processes, scaler = self.accelerator.num_processes, self.state.scaler
+        losses = []
+        for index, batch in enumerate(batches):
+            share = len(batch["ids"]) / max(1, num_utterances)  # 0 where nothing could be read
+            is_last = index == len(batches) - 1
+            inputs = model_inputs(batch, self.accelerator.device)
+            with nullcontext() if is_last else self.accelerator.no_sync(self.model):
+                output = self.model(**inputs, weights=self._adapted_weights(inputs))
+                scaler.scale(output.loss * (share * num_processes)).backward()  # DDP averages over processes
+            losses.append(output.loss.detach())
+            parts = [output.loss, output.ctc_loss, output.masked_prediction_loss]
+            if output.intermediate_ctc_loss is not None:
+                parts.append(output.intermediate_ctc_loss)
+            self.window.losses[: len(parts)] += share * torch.stack(parts).detach()
+        return losses
+
     def _adapted_weights(self, inputs: dict[str, Tensor]) -> dict[str, Tensor] | None:
         """The weights adapted to the batch, in the steps that --enable_ttt has a share of."""
         arguments, step = self.arguments, self.state.progress.step
         share = arguments.ttt_share if arguments.enable_ttt else 0.0
         if math.floor((step + 1) * share) == math.floor(step * share):
             return None
-        options = replace(self.acoustic_model.default_options, seed=step)
-        is_exact = arguments.ttt_gradient == "exact"
         with self.accelerator.autocast():
-            return adapt_for_training(
-                self.acoustic_model,
-                {name: inputs[name] for name in ("input_values", "attention_mask")},
-                options,
-                exact=is_exact,
-                recompute=is_exact and arguments.gradient_checkpointing,
-                around_step=partial(_adapting, self.state.model, is_exact),
-            )
+            is_exact = arguments.ttt_gradient == "exact"
+            return adapted_weights(self.acoustic_model, inputs, seed=step, is_exact=is_exact)
 
     def _check_finite(self, batches: list[Batch], losses: list[Tensor], grad_norm: Tensor) -> None:
         """Halt all processes before the optimiser's step if a loss or the gradient is not finite.
@@ -373,16 +431,23 @@ class Trainer:
         self.window = LossWindow(self.accelerator.device)
 
     def _recognise(self, model: HybridASRForCTC, utterances: list[Utterance]) -> ValidationResult:
-        """By the model as it will be used: with adaptation, if that is its default."""
+        """By the model as it will be used: with adaptation, if that is its default; in batches that memory allows."""
+        plan, limits = self.micro_batching, self._batch_limits()
+        longest_seconds = max(utterance.duration_seconds for utterance in utterances)
+        most = self._largest_batch(longest_seconds)
+        if plan.at_once(most + 1, longest_seconds) <= most:
+            limits["batch_seconds"] = plan.at_once(most, longest_seconds) * longest_seconds
+            recompute_activations(model)
         result = validate(
             model,
             utterances,
             self.processor,
             self.accelerator,
-            **self._batch_limits(),
+            **limits,
             num_workers=self.arguments.num_workers,
             with_adaptation=model.config.enable_ttt,
         )
+        recompute_activations(model, plan.recompute)
         self._tell_skipped(result.skipped)
         return result
 
@@ -468,6 +533,7 @@ class Trainer:
             f"{accelerator.num_processes} process(es) on {accelerator.device.type}, {precision}; "
             f"{self.max_steps} steps, validation every {self.eval_every}"
         )
+        self.tracker.say(self.micro_batching.describe(self._largest_batch(self.longest_seconds), self.longest_seconds))
         if self.arguments.mixed_precision and precision == "float32":
             self.tracker.say("--mixed_precision: ignored, this CPU has no instructions for bfloat16")
         if state.progress.step:
@@ -561,22 +627,6 @@ class Trainer:
             "number of training utterances": len(self.selection.utterances),
             "vocabulary": self.processor.tokenizer.get_vocab(),
         }
-
-
-@contextmanager
-def _adapting(model: nn.Module, is_exact: bool) -> Iterator[None]:
-    """Dropout and LayerDrop off; afterwards every module is in the mode in which it was.
-
-    Attention's fused kernels have no second derivative, which the exact gradient needs.
-    """
-    training_modules = [module for module in model.modules() if module.training]
-    model.eval()
-    try:
-        with sdpa_kernel(SDPBackend.MATH) if is_exact else nullcontext():
-            yield
-    finally:
-        for module in training_modules:
-            module.training = True
 
 
 def _storable(values: dict[str, Any]) -> dict[str, Any]:

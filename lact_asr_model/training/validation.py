@@ -20,6 +20,7 @@ from lact_asr_model.decoding.greedy import greedy_decode
 from lact_asr_model.errors import UserError
 from lact_asr_model.metrics import ErrorCounts, character_errors, error_report, word_errors
 from lact_asr_model.modeling_hybrid_asr import HybridASRForCTC
+from lact_asr_model.training.adapted_step import evaluating
 from lact_asr_model.training.loading import make_loader, model_inputs, read_batches
 
 
@@ -124,29 +125,27 @@ def _recognise(
     loader = make_loader(dataset, sampler, collator, num_workers, accelerator.device)
     symbols = processor.tokenizer.convert_ids_to_tokens(range(model.config.vocab_size))
 
-    was_training = model.training
-    model.eval()
     acoustic_model = HybridAcousticModel(model, processor)
     records: dict[int, dict[str, Any]] = {}
     skipped: list[tuple[str, str]] = []
-    for batch in read_batches(loader):
-        skipped += batch["skipped"]
-        if not batch["ids"]:
-            continue
-        inputs = model_inputs(batch, accelerator.device)
-        with accelerator.autocast():
-            logits, loss = _answer(acoustic_model, inputs, with_adaptation)
-        log_probs = logits.float().log_softmax(-1).cpu()
-        num_frames = model.frame_lengths(batch["attention_mask"]).tolist()
-        for row, index in enumerate(batch["indices"]):
-            records[index] = {
-                "id": utterances[index].id,
-                "ref": utterances[index].text,
-                "hyp": greedy_decode(log_probs[row, : num_frames[row]], symbols).text,
-                "duration": utterances[index].duration_seconds,
-                "loss": float(loss),
-            }
-    model.train(was_training)
+    with evaluating(model):
+        for batch in read_batches(loader):
+            skipped += batch["skipped"]
+            if not batch["ids"]:
+                continue
+            inputs = model_inputs(batch, accelerator.device)
+            with accelerator.autocast():
+                logits, loss = _answer(acoustic_model, inputs, with_adaptation)
+            log_probs = logits.float().log_softmax(-1).cpu()
+            num_frames = model.frame_lengths(batch["attention_mask"]).tolist()
+            for row, index in enumerate(batch["indices"]):
+                records[index] = {
+                    "id": utterances[index].id,
+                    "ref": utterances[index].text,
+                    "hyp": greedy_decode(log_probs[row, : num_frames[row]], symbols).text,
+                    "duration": utterances[index].duration_seconds,
+                    "loss": float(loss),
+                }
     return records, skipped
 
 

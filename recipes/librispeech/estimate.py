@@ -2,29 +2,30 @@
 
     python recipes/librispeech/estimate.py
 
-Nothing is allocated and no GPU is needed: PyTorch's `FakeTensorMode` runs one step on shapes alone.
-`FlopCounterMode` counts the floating-point operations of its matrix products and convolutions, and saved-tensor hooks
-count the bytes that the forward pass keeps for the backward pass under bfloat16 autocast. The time follows from the
-utilisation that is assumed below. Left out: optimiser steps, the exchange of gradients, the reading of audio,
-LayerDrop, and attention's dropout. A CPU's kernels are counted, which keep the layer memory's Newton-Schulz in
-float32 where a GPU's are in bfloat16: activations are an upper bound.
+Nothing is allocated and no GPU is needed: PyTorch's `FakeTensorMode` runs one step on shapes alone, under bfloat16
+autocast. `FlopCounterMode` counts the floating-point operations of its matrix products and convolutions; the time
+follows from the utilisation that is assumed below. Memory is what training itself counts and chooses by. Left out of
+the time: optimiser steps, the exchange of gradients, the reading of audio, LayerDrop, and attention's dropout.
 """
 
 import argparse
 import copy
 from collections.abc import Sequence
-from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cache, partial
 from pathlib import Path
 
 import torch
-from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils.flop_counter import FlopCounterMode
 
+from lact_asr_model.acoustic_models.hybrid import HybridAcousticModel
 from lact_asr_model.configuration_hybrid_asr import HybridASRConfig
 from lact_asr_model.errors import one_line_errors
 from lact_asr_model.modeling_hybrid_asr import HybridASRForCTC
+from lact_asr_model.text import make_processor
+from lact_asr_model.training.micro_batches import GIGABYTE, OVERHEADS, Memory, choose_micro_batching
+from lact_asr_model.training.step_memory import count_working_bytes
 
 FULL_SIZE_CONFIG = Path(__file__).parents[2] / "configs" / "hybrid_asr_config.json"
 GPU = "H100 SXM"
@@ -32,38 +33,29 @@ PEAK_FLOPS_PER_SECOND = 990e12  # dense bfloat16
 UTILISATION = 0.4
 MEAN_UTTERANCE_SECONDS = 12.3  # 961 h in 281 241 utterances
 LONGEST_UTTERANCE_SECONDS = 15.6  # the default of --max_audio_samples
-STATE_BYTES_PER_PARAMETER = 4 * 5  # float32: the weight, its gradient, AdamW's two moments, DDP's bucket
-GIGABYTE = 1e9
+STATE_BYTES_PER_PARAMETER = 4 * 4  # float32: the weight, its gradient, AdamW's two moments
+GPU_GIGABYTES = (16, 24, 40, 80)
 
 
 @dataclass(frozen=True)
 class StepCost:
-    """A training step: floating-point operations, and bytes kept from the forward to the backward pass."""
+    """The floating-point operations of a training step."""
 
     num_parameters: int
     forward_flops: int
     total_flops: int
-    activation_bytes: int
 
 
-def count_step(config: HybridASRConfig, batch_size: int, seconds: float, *, mixed_precision: bool = True) -> StepCost:
+def count_step(config: HybridASRConfig, batch_size: int, seconds: float) -> StepCost:
     """Count one step on a batch of equally long utterances."""
     config = copy.deepcopy(config)
     config.attention_dropout = 0.0  # with it, a CPU keeps all attention probabilities, and a GPU does not
-    kept: dict[int, torch.UntypedStorage] = {}
-
-    def keep(tensor: Tensor) -> Tensor:
-        storage = tensor.untyped_storage()
-        kept[storage._cdata] = storage
-        return tensor
-
     with FakeTensorMode():
         model = HybridASRForCTC(config).train()
         model.training = False  # of this module alone: no layer is dropped, but dropout is on
         input_values = torch.empty(batch_size, round(seconds * config.sampling_rate))
-        autocast = torch.autocast("cpu", torch.bfloat16) if mixed_precision else nullcontext()
         with FlopCounterMode(display=False) as counter:
-            with autocast, torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+            with torch.autocast("cpu", torch.bfloat16):
                 features, frame_mask = model.encode(input_values)
                 span_mask = torch.zeros_like(frame_mask)
                 hidden = model.run_stack(features, frame_mask, span_mask)
@@ -71,56 +63,71 @@ def count_step(config: HybridASRConfig, batch_size: int, seconds: float, *, mixe
                 loss = log_probs.sum() + model.masked_prediction_loss(hidden, features, span_mask).sum()
             forward_flops = counter.get_total_flops()
             loss.backward()
-        for parameter in model.parameters():
-            kept.pop(parameter.untyped_storage()._cdata, None)
-    return StepCost(
-        sum(parameter.numel() for parameter in model.parameters()),
-        forward_flops,
-        counter.get_total_flops(),
-        sum(storage.nbytes() for storage in kept.values()),
-    )
+    num_parameters = sum(parameter.numel() for parameter in model.parameters())
+    return StepCost(num_parameters, forward_flops, counter.get_total_flops())
 
 
 def with_checkpointing(config: HybridASRConfig, cost: StepCost, batch_size: int, seconds: float) -> StepCost:
-    """The same step with --gradient_checkpointing: blocks keep their inputs alone, and run forward twice."""
-    blocks = config.num_hidden_layers
+    """The same step with activations recomputed: blocks run forward twice."""
     deeper = copy.deepcopy(config)
-    deeper.num_hidden_layers = blocks + 1
-    deeper_cost = count_step(deeper, batch_size, seconds)
-    block_bytes = deeper_cost.activation_bytes - cost.activation_bytes
-    block_flops = deeper_cost.forward_flops - cost.forward_flops
-    num_frames = config.num_frames(round(seconds * config.sampling_rate))
-    input_bytes = batch_size * num_frames * config.hidden_size * torch.float32.itemsize
-    return StepCost(
-        cost.num_parameters,
-        cost.forward_flops,
-        cost.total_flops + blocks * block_flops,
-        cost.activation_bytes - (blocks - 1) * block_bytes + blocks * input_bytes,
-    )
+    deeper.num_hidden_layers += 1
+    block_flops = count_step(deeper, batch_size, seconds).forward_flops - cost.forward_flops
+    return replace(cost, total_flops=cost.total_flops + config.num_hidden_layers * block_flops)
+
+
+def format_memory(config: HybridASRConfig, batch_size: int) -> str:
+    """How training fits the longest utterances into GPUs of several sizes, as a table."""
+    with torch.device("meta"):
+        model = HybridASRForCTC(config)
+    acoustic_model = HybridAcousticModel(model, make_processor({"<pad>": 0, "|": 1}, config.sampling_rate))
+    held = STATE_BYTES_PER_PARAMETER * sum(parameter.numel() for parameter in model.parameters())
+    kinds = {"plain": None, "--enable_ttt": "first_order"}
+
+    @cache
+    def count(ttt_gradient: str | None, seconds: float, recompute: bool) -> float:
+        return OVERHEADS["cuda"] * count_working_bytes(
+            acoustic_model,
+            seconds,
+            recompute=recompute,
+            ttt_gradient=ttt_gradient,
+            autocast_dtype=torch.bfloat16,
+            is_gpu=True,
+        )
+
+    def cell(memory: Memory, ttt_gradient: str | None) -> str:
+        plan = choose_micro_batching(partial(count, ttt_gradient), memory, LONGEST_UTTERANCE_SECONDS)
+        at_once = plan.at_once(batch_size, LONGEST_UTTERANCE_SECONDS)
+        peak = held + at_once * plan.needed_bytes(LONGEST_UTTERANCE_SECONDS)
+        kept = "recomputed" if plan.recompute else "kept"
+        return f"{at_once} at a time, {kept}: {peak / GIGABYTE:.1f} GB"
+
+    rows = [
+        f"| computed: {batch_size} x {LONGEST_UTTERANCE_SECONDS} s, bfloat16 | {' | '.join(kinds)} |",
+        "|---|---|---|",
+    ]
+    for recompute in (False, True):
+        whole = [
+            f"{(held + batch_size * count(kind, LONGEST_UTTERANCE_SECONDS, recompute)) / GIGABYTE:.1f} GB"
+            for kind in kinds.values()
+        ]
+        rows.append(f"| the batch whole, activations {'recomputed' if recompute else 'kept'} | {' | '.join(whole)} |")
+    for gigabytes in GPU_GIGABYTES:
+        cells = [cell(Memory(held, gigabytes * GIGABYTE), kind) for kind in kinds.values()]
+        rows.append(f"| what training chooses on {gigabytes} GB | {' | '.join(cells)} |")
+    return "\n".join(rows)
 
 
 def format_estimate(config: HybridASRConfig, *, batch_size: int, num_gpus: int, hours: float, epochs: int) -> str:
-    """The table of README.md."""
-    utterance_seconds = (MEAN_UTTERANCE_SECONDS, LONGEST_UTTERANCE_SECONDS)
-    plain = [count_step(config, batch_size, seconds) for seconds in utterance_seconds]
-    checkpointed = [
-        with_checkpointing(config, cost, batch_size, seconds)
-        for cost, seconds in zip(plain, utterance_seconds, strict=True)
-    ]
+    """Operations and time, as a table."""
+    plain = count_step(config, batch_size, MEAN_UTTERANCE_SECONDS)
     columns = []
-    for mean, longest in (plain, checkpointed):
+    for cost in (plain, with_checkpointing(config, plain, batch_size, MEAN_UTTERANCE_SECONDS)):
         audio_seconds = batch_size * MEAN_UTTERANCE_SECONDS
-        speed = UTILISATION * PEAK_FLOPS_PER_SECOND * audio_seconds / mean.total_flops
-        state_bytes = STATE_BYTES_PER_PARAMETER * mean.num_parameters
+        speed = UTILISATION * PEAK_FLOPS_PER_SECOND * audio_seconds / cost.total_flops
         columns.append(
             {
-                "parameters": f"{mean.num_parameters / 1e6:.1f} M",
-                "operations a second of audio": f"{mean.total_flops / audio_seconds / 1e9:.0f} GFLOP",
-                "weights, gradients, AdamW": f"{state_bytes / GIGABYTE:.1f} GB",
-                f"activations, {batch_size} x {MEAN_UTTERANCE_SECONDS} s": f"{mean.activation_bytes / GIGABYTE:.1f} GB",
-                f"all, {batch_size} x {LONGEST_UTTERANCE_SECONDS} s": (
-                    f"{(state_bytes + longest.activation_bytes) / GIGABYTE:.1f} GB"
-                ),
+                "parameters": f"{cost.num_parameters / 1e6:.1f} M",
+                "operations a second of audio": f"{cost.total_flops / audio_seconds / 1e9:.0f} GFLOP",
                 "audio a second, 1 GPU": f"{speed:.0f} s",
                 f"audio a second, {num_gpus} GPUs": f"{num_gpus * speed:.0f} s",
                 f"{epochs} epochs of {hours:g} h, {num_gpus} GPUs": f"{epochs * hours / (num_gpus * speed):.1f} h",
@@ -128,7 +135,7 @@ def format_estimate(config: HybridASRConfig, *, batch_size: int, num_gpus: int, 
         )
     rows = [f"| {name} | {value} | {columns[1][name]} |" for name, value in columns[0].items()]
     assumption = f"{GPU} at {100 * UTILISATION:.0f} % of {PEAK_FLOPS_PER_SECOND / 1e12:.0f} TFLOP/s, bfloat16"
-    return "\n".join([f"| computed: {assumption} | | --gradient_checkpointing |", "|---|---|---|", *rows])
+    return "\n".join([f"| computed: {assumption} | activations kept | recomputed |", "|---|---|---|", *rows])
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -142,7 +149,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     with one_line_errors():
         config = HybridASRConfig.from_file(arguments.config_path)
         options = {name: getattr(arguments, name) for name in ("batch_size", "num_gpus", "hours", "epochs")}
-        print(format_estimate(config, **options))
+        print(format_estimate(config, **options), format_memory(config, arguments.batch_size), sep="\n\n")
 
 
 if __name__ == "__main__":

@@ -194,7 +194,7 @@ def test_frames_are_counted_as_the_model_counts_them(folder: Path) -> None:
         inputs = model.prepare([samples])
         logits, frame_mask = model.recognize(inputs)
         assert logits.shape[1] >= 1
-        speech = model.listen(inputs, ["no weight of this name"])
+        speech = model.listen(inputs, ["no weight of this name"], AdaptationOptions())
         assert speech.frame_mask.shape == logits.shape[:2] == frame_mask.shape
         assert adapt(model, inputs, options).logits.isfinite().all()
 

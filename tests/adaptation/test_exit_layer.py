@@ -32,7 +32,7 @@ def test_the_logits_are_those_of_the_head_and_the_answer_is_the_plain_one(
     with_exit: HybridAcousticModel, batch: dict[str, Tensor], exit_layer: int, changes: dict[str, str]
 ) -> None:
     moving = moving_weights(with_exit, AdaptationOptions(**changes))
-    speech = with_exit.listen(batch, moving.learned.keys(), exit_layer=exit_layer)
+    speech = with_exit.listen(batch, moving.learned.keys(), AdaptationOptions(exit_layer=exit_layer))
     heard = speech.hear(moving.copies(3))
     model = with_exit.model
     with torch.no_grad():
@@ -51,7 +51,7 @@ def test_the_logits_are_those_of_the_head_and_the_answer_is_the_plain_one(
 def test_the_answer_has_the_weights_that_were_heard(with_exit: HybridAcousticModel, batch: dict[str, Tensor]) -> None:
     options = AdaptationOptions(loss_type="entropy", parameters="both", layers="0-1", exit_layer=2, learning_rate=0.1)
     weights = adapt(with_exit, batch, options).weights
-    speech = with_exit.listen(batch, weights.keys(), exit_layer=2)
+    speech = with_exit.listen(batch, weights.keys(), options)
     with torch.no_grad():
         adapted = with_exit.model(**batch, weights=weights).logits
     torch.testing.assert_close(speech.hear(weights).answer(), adapted, **TOLERANCE)

@@ -42,7 +42,7 @@ def same_weights(adaptation: Adaptation, other: Mapping[str, Tensor], row: int) 
 def losses_of(model: HybridAcousticModel, inputs: Mapping[str, Tensor], options: AdaptationOptions) -> Tensor:
     """The losses before the first step, with gradients to the parameters of the model themselves."""
     moving = moving_weights(model, options)
-    speech = model.listen(inputs, moving.learned.keys(), max_seconds=options.max_seconds)
+    speech = model.listen(inputs, moving.learned.keys(), options)
     return losses_to_lower(model, speech, moving.copies(len(inputs["input_values"])), options)
 
 
@@ -148,7 +148,7 @@ def test_a_small_step_lowers_every_utterances_loss(
     options = AdaptationOptions(loss_type=loss_type, learning_rate=1e-4, front_end_step=1e-4, parameters=parameters)
     adaptation = adapt(tiny, batch, options)
     with torch.no_grad():
-        speech = tiny.listen(batch, adaptation.weights.keys())
+        speech = tiny.listen(batch, adaptation.weights.keys(), options)
         after = losses_to_lower(tiny, speech, adaptation.weights, options)
     assert (after < adaptation.losses[0]).all()
 
@@ -348,7 +348,7 @@ def test_the_masks_depend_on_the_seed_and_the_length_only(tiny: HybridAcousticMo
 
     def losses(inputs: Mapping[str, Tensor], options: AdaptationOptions) -> Tensor:
         with torch.no_grad():
-            speech = tiny.listen(inputs, moving.learned.keys())
+            speech = tiny.listen(inputs, moving.learned.keys(), options)
             copies = moving.copies(len(inputs["input_values"]))
             return losses_to_lower(tiny, speech, copies, options)
 

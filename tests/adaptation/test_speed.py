@@ -52,7 +52,7 @@ def test_a_fast_step_lowers_the_loss_and_the_answer_is_exact(
     fast = adapt(decisive, batch, options)
     with torch.no_grad():
         answer = decisive.model(**batch, weights=fast.weights).logits
-        speech = decisive.listen(batch, fast.weights.keys())
+        speech = decisive.listen(batch, fast.weights.keys(), options)
         after = losses_to_lower(decisive, speech, fast.weights, options)
     torch.testing.assert_close(fast.logits, answer, rtol=0, atol=1e-5)
     share = adapt(decisive, batch, replace(options, unadapted_share=0.5))

@@ -216,7 +216,7 @@ def test_a_learned_factor_of_2_doubles_the_step_of_its_block_before_renormalisat
     first = {"input_values": batch["input_values"][:1]}
     adaptation = adapt(tiny, first, options)
     moving = moving_weights(tiny, options)
-    speech = tiny.listen(first, moving.learned.keys())
+    speech = tiny.listen(first, moving.learned.keys(), options)
     losses_to_lower(tiny, speech, moving.copies(1), options).sum().backward()
 
     def expected(weight: Tensor, factor: float) -> Tensor:

@@ -85,7 +85,7 @@ def test_the_lesson_is_learned_at_the_intermediate_head_from_the_answer_of_the_l
     adaptation = adapt(with_exit, batch, options, teacher=lambda *answer: heard.append(answer[0]) or LESSONS)
     torch.testing.assert_close(heard[0], with_exit.recognize(batch)[0], rtol=0, atol=1e-4)
     moving = moving_weights(with_exit, options)
-    speech = with_exit.listen(batch, moving.learned.keys(), exit_layer=2)
+    speech = with_exit.listen(batch, moving.learned.keys(), options)
     with torch.no_grad():
         at_head = losses_to_lower(with_exit, speech, moving.copies(3), options, LESSONS)
     torch.testing.assert_close(adaptation.losses[0], at_head, rtol=1e-4, atol=1e-5)

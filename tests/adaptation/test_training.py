@@ -198,7 +198,7 @@ def test_first_order_gradients_are_those_with_the_directions_held_constant(
         name: weight.detach().clone().requires_grad_()
         for name, weight in moving_weights(wrapped, options).copies(2).items()
     }
-    speech = wrapped.listen(batch, leaves.keys())
+    speech = wrapped.listen(batch, leaves.keys(), options)
     losses = losses_to_lower(wrapped, speech, leaves, options)
     gradients = torch.autograd.grad(losses.sum(), list(leaves.values()))
     directions = {

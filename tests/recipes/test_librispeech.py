@@ -132,19 +132,17 @@ def tiny_config(**changes: int) -> HybridASRConfig:
     return config
 
 
-def test_operations_and_bytes_are_those_of_the_formula(estimate: ModuleType) -> None:
+def test_operations_are_those_of_the_formula(estimate: ModuleType) -> None:
     config = tiny_config(intermediate_size=64)
-    narrow = estimate.count_step(config, batch_size=3, seconds=1.0, mixed_precision=False)
-    wide = estimate.count_step(tiny_config(intermediate_size=96), batch_size=3, seconds=1.0, mixed_precision=False)
+    narrow = estimate.count_step(config, batch_size=3, seconds=1.0)
+    wide = estimate.count_step(tiny_config(intermediate_size=96), batch_size=3, seconds=1.0)
     more = 3 * config.num_frames(16000) * (96 - 64)  # neurons of the feed-forward, over all frames
     assert wide.forward_flops - narrow.forward_flops == 2 * 2 * config.hidden_size * more
     assert wide.total_flops - narrow.total_flops == 3 * (wide.forward_flops - narrow.forward_flops)
-    assert wide.activation_bytes - narrow.activation_bytes == 2 * 4 * more  # before and after GELU, float32
     assert narrow.num_parameters == sum(parameter.numel() for parameter in HybridASRForCTC(config).parameters())
 
-    twice = estimate.count_step(config, batch_size=6, seconds=1.0, mixed_precision=False)
+    twice = estimate.count_step(config, batch_size=6, seconds=1.0)
     assert twice.total_flops == 2 * narrow.total_flops
-    assert twice.activation_bytes == pytest.approx(2 * narrow.activation_bytes, rel=0.02)
 
 
 def test_operations_with_checkpointing_are_those_of_a_real_step(estimate: ModuleType) -> None:
@@ -157,7 +155,6 @@ def test_operations_with_checkpointing_are_those_of_a_real_step(estimate: Module
     with FlopCounterMode(display=False) as counter:
         model(torch.randn(2, 16000), labels=torch.ones(2, 3, dtype=torch.int64)).loss.backward()
     assert with_checkpointing.total_flops == counter.get_total_flops()
-    assert with_checkpointing.activation_bytes < cost.activation_bytes
 
 
 def test_the_estimate_is_printed_as_a_table(
@@ -167,7 +164,9 @@ def test_the_estimate_is_printed_as_a_table(
     estimate.main(
         ["--config_path", str(tmp_path / "config.json"), "--num_gpus", "4", "--epochs", "7", "--hours", "100"]
     )
-    title, _, parameters, *_, last = capsys.readouterr().out.splitlines()
+    time, memory = capsys.readouterr().out.split("\n\n")
+    title, _, parameters, *_, last = time.splitlines()
     assert "computed" in title and "H100" in title
     assert parameters.startswith("| parameters | 0.0 M |")
     assert last.startswith("| 7 epochs of 100 h, 4 GPUs |")
+    assert "what training chooses on 16 GB | 8 at a time, kept: 0.2 GB" in memory

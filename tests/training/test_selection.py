@@ -8,8 +8,9 @@ from hypothesis import strategies as st
 
 from lact_asr_model.configuration_hybrid_asr import HybridASRConfig
 from lact_asr_model.data.utterance import Utterance
+from lact_asr_model.decoding.alignment import frames_needed
 from lact_asr_model.errors import UserError
-from lact_asr_model.training.selection import frames_needed, select_trainable
+from lact_asr_model.training.selection import select_trainable
 
 
 def utterance(text: str | None, duration_seconds: float) -> Utterance:
