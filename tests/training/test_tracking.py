@@ -67,6 +67,7 @@ def test_a_training_without_tensorboard_goes_on(
 ) -> None:
     for name in ("tensorboard", "tensorboardX", "torch.utils.tensorboard"):
         monkeypatch.setitem(sys.modules, name, None)
+    monkeypatch.delattr(torch.utils, "tensorboard", raising=False)
     tracker = Tracker(is_main_process=True)
     tracker.open(tmp_path / "log", step=0, max_steps=4)
     tracker.log("train", 1, {"loss": 1.0})
