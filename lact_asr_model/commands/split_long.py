@@ -65,8 +65,8 @@ def _run(arguments: argparse.Namespace) -> str:
     bad_items: list[UserError] = []
     reading = Reading(spell_out=load_speller() if arguments.normalize else None)
     found = read_utterances(arguments.subset, arguments.data_dir, reading=reading, on_bad_item=bad_items.append)
-    for error in bad_items:
-        print_warning(f"left out: {error}")
+    if bad_items:
+        print_warning(f"left out: {len(bad_items)} bad items, such as {bad_items[0]}")
     long = [utterance for utterance in found if utterance.duration_seconds > arguments.max_seconds]
     names = ("subset", "normalize", "max_seconds", "min_confidence", "checkpoint", "language")
     settings = {name: getattr(arguments, name) for name in names}

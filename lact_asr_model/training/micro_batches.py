@@ -122,7 +122,7 @@ def free_bytes(device: torch.device) -> tuple[float, float]:
 
 
 def return_freed_memory() -> None:
-    """Let glibc give freed tensors back at once, which takes time; it would keep gigabytes of holes between others."""
+    """Let glibc give freed tensors back at once, which takes time; otherwise it keeps many holes between others."""
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
     if mallopt is not None:
         mallopt(_M_MMAP_THRESHOLD, 2**20)

@@ -80,10 +80,10 @@ class _LiveBytes(TorchDispatchMode):
     """Adds up the bytes of the tensors that operations make, while they are alive.
 
     others: tensors that are not counted.
-    number: what every integer of a tensor reads as; every truth value reads as true.
+    number: what integers without values read as, and truth values as true; None = the tensors have values.
     """
 
-    def __init__(self, others: Sequence[Tensor], number: int) -> None:
+    def __init__(self, others: Sequence[Tensor], number: int | None) -> None:
         super().__init__()
         self.peak_bytes = 0
         self._number = number
@@ -91,9 +91,11 @@ class _LiveBytes(TorchDispatchMode):
         self._storages = {tensor.untyped_storage()._cdata for tensor in others}
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        if func is torch.ops.aten._local_scalar_dense.default:
-            return True if args[0].dtype == torch.bool else self._number
-        made = _WITHOUT_SHAPES.get(func, func)(*args, **(kwargs or {}))
+        if self._number is not None:
+            if func is torch.ops.aten._local_scalar_dense.default:
+                return True if args[0].dtype == torch.bool else self._number
+            func = _WITHOUT_SHAPES.get(func, func)
+        made = func(*args, **(kwargs or {}))
         for tensor in tree_leaves(made):
             if isinstance(tensor, Tensor):
                 self._add(tensor.untyped_storage())

@@ -16,6 +16,7 @@ from lact_asr_model.modeling_hybrid_asr import HybridASRForCTC
 from lact_asr_model.ops.masks import sample_span_mask
 from lact_asr_model.text import make_processor
 from lact_asr_model.training import trainer as trainer_module
+from lact_asr_model.training.adapted_step import adapted_weights
 from lact_asr_model.training.arguments import TrainingArguments
 from lact_asr_model.training.interruption import StopRequest
 from lact_asr_model.training.micro_batches import (
@@ -24,7 +25,8 @@ from lact_asr_model.training.micro_batches import (
     _free_in_container,
     choose_micro_batching,
 )
-from lact_asr_model.training.step_memory import count_working_bytes
+from lact_asr_model.training.setup import recompute_activations
+from lact_asr_model.training.step_memory import _LiveBytes, count_working_bytes
 from lact_asr_model.training.trainer import Trainer, train
 
 NO_DROPOUT = {"hidden_dropout": 0.0, "attention_dropout": 0.0, "feat_proj_dropout": 0.0, "layerdrop": 0.0}
@@ -121,6 +123,27 @@ def test_counting_follows_the_model(tiny_config: HybridASRConfig) -> None:
     tiny_config.intermediate_size += 320
     more = 320 * tiny_config.num_frames(96000) * tiny_config.num_hidden_layers
     assert count(recompute=False) - kept == pytest.approx(2 * 4 * more, rel=0.5)  # before and after GELU, float32
+
+
+@pytest.mark.parametrize("recompute", [False, True])
+def test_what_is_counted_is_alive_in_a_real_step(tiny_config: HybridASRConfig, recompute: bool) -> None:
+    tiny_config.layerdrop = 0.0
+    model = HybridASRForCTC(tiny_config).train()
+    acoustic_model = HybridAcousticModel(model, make_processor({"<pad>": 0, "|": 1}, 16000))
+    recompute_activations(model, recompute)
+    counted = count_working_bytes(acoustic_model, 2.0, recompute=recompute, ttt_gradient="first_order")
+    inputs = {
+        "input_values": torch.randn(1, 32000),
+        "attention_mask": torch.ones(1, 32000, dtype=torch.int64),
+        "labels": torch.ones(1, 40, dtype=torch.int64),
+    }
+    for parameter in model.parameters():
+        parameter.grad = torch.zeros_like(parameter) if parameter.requires_grad else None
+    kept = [tensor for p in model.parameters() for tensor in (p, p.grad) if tensor is not None]
+    with _LiveBytes(kept, number=None) as live:
+        weights = adapted_weights(acoustic_model, inputs, seed=0, is_exact=False)
+        model(**inputs, weights=weights).loss.backward()
+    assert live.peak_bytes == counted
 
 
 def test_what_is_chosen_is_said_before_the_first_step_and_recomputes(
