@@ -14,7 +14,7 @@ import copy
 import math
 import time
 from collections.abc import Iterator, Sequence
-from itertools import count
+from itertools import count, islice
 from pathlib import Path
 from statistics import fmean
 from typing import Any
@@ -46,6 +46,7 @@ EMA_DECAY = 0.99
 WARMUP_STEPS = 30
 SECONDS_BETWEEN_SAVES = 600
 RIDGE = 1e-3
+FITTED_BATCHES = 6
 INITIAL_NOISE = 0.02
 LOSS_WEIGHTS = {"features": 1.0, "states": 0.3, "teacher": 1.0, "ctc": 0.1}
 STATE = "training_state.pt"
@@ -62,10 +63,8 @@ def make_teacher() -> tuple[HybridASRForCTC, Any]:
     return teacher.eval().requires_grad_(False), processor
 
 
-def make_student(
-    kind: str, teacher: HybridASRForCTC, conv_dim: Sequence[int] = CONV_DIM, blocks: Sequence[int] = COPIED_BLOCKS
-) -> PreTrainedModel:
-    """A student with the teacher's sizes, head and chosen blocks, and with random filters."""
+def make_student(kind: str, teacher: HybridASRForCTC) -> PreTrainedModel:
+    """A student with the teacher's sizes, head and chosen blocks; the last two conv layers and positions are random."""
     theirs = teacher.config
     config = AutoConfig.for_model(
         kind,
@@ -74,10 +73,10 @@ def make_student(
         bos_token_id=None,
         eos_token_id=None,
         hidden_size=theirs.hidden_size,
-        num_hidden_layers=len(blocks),
+        num_hidden_layers=len(COPIED_BLOCKS),
         num_attention_heads=theirs.num_attn_heads,
         intermediate_size=theirs.intermediate_size,
-        conv_dim=list(conv_dim),
+        conv_dim=list(CONV_DIM),
         feat_extract_norm="group",
         do_stable_layer_norm=True,
         conv_bias=True,
@@ -96,7 +95,7 @@ def make_student(
     student = AutoModelForCTC.from_config(config)
     pass_samples_on([layer.conv for layer in student.base_model.feature_extractor.conv_layers], teacher)
     encoder = student.base_model.encoder
-    for layer, index in zip(encoder.layers, blocks, strict=True):
+    for layer, index in zip(encoder.layers, COPIED_BLOCKS, strict=True):
         block = teacher.layers[index]
         for name in ("q_proj", "k_proj", "v_proj", "out_proj"):
             getattr(layer.attention, name).load_state_dict(getattr(block.attention, name).state_dict())
@@ -153,14 +152,20 @@ def take_over(student: PreTrainedModel, folder: Path) -> None:
 
 
 @torch.no_grad()
-def teach(teacher: HybridASRForCTC, inputs: dict[str, Tensor]) -> tuple[list[Tensor], Tensor]:
-    """The states [batch, frames, hidden] before the first and after every block, and the logits.
+def teacher_features(teacher: HybridASRForCTC, inputs: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
+    """What the teacher's blocks read [batch, frames, hidden], and frame_mask.
 
     Silence is added on both sides, so that the teacher's frames have the student's centres.
     """
     margin = teacher.config.receptive_field_samples - STUDENT_FIELD_SAMPLES
     samples = F.pad(inputs["input_values"], (margin // 2, margin - margin // 2))
-    features, frame_mask = teacher.encode(samples, F.pad(inputs["attention_mask"], (margin, 0), value=1))
+    return teacher.encode(samples, F.pad(inputs["attention_mask"], (margin, 0), value=1))
+
+
+@torch.no_grad()
+def teach(teacher: HybridASRForCTC, inputs: dict[str, Tensor]) -> tuple[list[Tensor], Tensor]:
+    """The states [batch, frames, hidden] before the first and after every block, and the logits."""
+    features, frame_mask = teacher_features(teacher, inputs)
     states = [features, *teacher.run_blocks(features, frame_mask)]
     return states, teacher.classify(teacher.final_norm(states[-1]))
 
@@ -197,18 +202,21 @@ def distance(ours: Tensor, theirs: Tensor, mask: Tensor) -> Tensor:
 
 
 @torch.no_grad()
-def fit_projection(student: PreTrainedModel, teacher: HybridASRForCTC, inputs: dict[str, Tensor]) -> None:
-    """Scale the filters for this batch; the projection starts as the regression to what the teacher's blocks read."""
+def fit_projection(student: PreTrainedModel, teacher: HybridASRForCTC, batches: Sequence[dict[str, Tensor]]) -> None:
+    """Scale the filters, and start the projection as the linear regression to what the teacher's blocks read."""
     base = student.base_model
-    hidden = inputs["input_values"][:, None]
+    hidden = torch.cat([inputs["input_values"].flatten() for inputs in batches])[None, None]
     for index, layer in enumerate(base.feature_extractor.conv_layers):
         if index > 3:
             layer.conv.weight.div_(layer.conv(hidden).std((0, 2))[:, None, None])
         hidden = layer(hidden)
     base.encoder.pos_conv_embed.conv.parametrizations.weight.original0.mul_(0.1)
-    features = base.feature_projection.layer_norm(hidden.mT)
-    mask = base._get_feature_vector_attention_mask(features.shape[1], inputs["attention_mask"])
-    ours, theirs = features[mask], teach(teacher, inputs)[0][0][mask]
+    pairs = []
+    for inputs in batches:
+        features = base.feature_projection.layer_norm(base.feature_extractor(inputs["input_values"]).mT)
+        mask = base._get_feature_vector_attention_mask(features.shape[1], inputs["attention_mask"])
+        pairs.append((features[mask], teacher_features(teacher, inputs)[0][mask]))
+    ours, theirs = (torch.cat(frames) for frames in zip(*pairs, strict=True))
     our_mean, their_mean = ours.mean(0), theirs.mean(0)
     ours, theirs = ours - our_mean, theirs - their_mean
     products = ours.mT @ ours
@@ -219,11 +227,7 @@ def fit_projection(student: PreTrainedModel, teacher: HybridASRForCTC, inputs: d
 
 
 def losses(
-    student: PreTrainedModel,
-    teacher: HybridASRForCTC,
-    inputs: dict[str, Tensor],
-    blocks: Sequence[int],
-    own_share: float,
+    student: PreTrainedModel, teacher: HybridASRForCTC, inputs: dict[str, Tensor], own_share: float
 ) -> dict[str, Tensor]:
     """The terms of the training loss by name; the student's blocks hear its own front end in that share of the batch,
     and the teacher's in the rest."""
@@ -232,7 +236,7 @@ def losses(
     terms = {"features": distance(hidden, their_states[0], mask)}
     is_own = torch.rand(len(mask), 1, 1) < own_share
     states, logits = listen(student, torch.where(is_own, hidden, their_states[0]), mask)
-    pairs = zip(states, blocks, strict=True)
+    pairs = zip(states, COPIED_BLOCKS, strict=True)
     terms["states"] = torch.stack([distance(ours, their_states[index + 1], mask) for ours, index in pairs]).mean()
     ours = F.log_softmax(logits.float(), dim=-1)
     theirs = F.log_softmax(their_logits.float(), dim=-1)
@@ -292,7 +296,6 @@ class Training:
         torch.manual_seed(arguments.seed)
         self.teacher, self.processor = make_teacher()
         self.student = make_student(arguments.kind, self.teacher)
-        self.starts_anew = arguments.init_from is None
         if arguments.init_from is not None:
             take_over(self.student, arguments.init_from)
         self.optimizers = make_optimizers(self.student, arguments.peak_lr)
@@ -307,10 +310,8 @@ class Training:
 
     def take_step(self, inputs: dict[str, Tensor], own_share: float, is_bf16: bool) -> dict[str, float]:
         """Returns the terms of the loss."""
-        if self.step == 0 and self.starts_anew:
-            fit_projection(self.student, self.teacher, inputs)
         with torch.autocast("cpu", torch.bfloat16, enabled=is_bf16):
-            terms = losses(self.student, self.teacher, inputs, COPIED_BLOCKS, own_share)
+            terms = losses(self.student, self.teacher, inputs, own_share)
         torch.stack([LOSS_WEIGHTS[name] * term for name, term in terms.items()]).sum().backward()
         nn.utils.clip_grad_norm_(self.student.parameters(), 1.0)
         self.step += 1
@@ -342,7 +343,11 @@ def train(arguments: argparse.Namespace) -> None:
         return
     began = saved = reported = time.monotonic()
     heard_seconds, recent = 0.0, list[dict[str, float]]()
-    for batch in batches(arguments, training.processor, arguments.seed + training.step):
+    source = batches(arguments, training.processor, arguments.seed + training.step)
+    if training.step == 0 and arguments.init_from is None:
+        first = [model_inputs(batch, CPU) for batch in islice(source, FITTED_BATCHES)]
+        fit_projection(training.student, training.teacher, first)
+    for batch in source:
         inputs = model_inputs(batch, CPU)
         own_share = training.step / arguments.taught_steps if arguments.taught_steps else 1.0
         recent.append(training.take_step(inputs, own_share, arguments.bf16))
