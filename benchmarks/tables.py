@@ -31,6 +31,7 @@ from pathlib import Path
 from typing import Any
 
 from lact_asr_model.errors import UserError, one_line_errors, print_note, print_warning
+from lact_asr_model.evaluation.labels import method_label
 from lact_asr_model.evaluation.summary import format_compact_table, format_table, markdown_table, percent_of
 from lact_asr_model.files import write_atomically
 
@@ -110,13 +111,6 @@ MEASUREMENTS = [
     ),
     Measurement(f"protocol-{COMMON_VOICE}", "Common Voice delta", 1.3, f"{OF_COMMON_VOICE} {OF_PROTOCOL}"),
 ]
-METHOD_NAMES = {
-    "none": "no adaptation",
-    "tent": "TENT, 10 steps",
-    "suta:10": "SUTA, 10 steps",
-    "ttt:1": "ours, 1 step",
-    "ttt:2": "ours, 2 steps",
-}
 
 
 def four_figures(measured: Sequence[tuple[Measurement, Results]]) -> str:
@@ -158,7 +152,7 @@ def mean_of_shifted(measured: Sequence[tuple[Measurement, Results]]) -> str:
     changes = ["WER %", "minus none (95 %)", "relative % (95 %)"]
     rows = [[f"mean of {num_conditions} shifted conditions", *changes, "with LM: WER %", *changes[1:], "time / none"]]
     for greedy, beam in zip(results["mean_of_shifted"], results["mean_of_shifted_of_beam"], strict=True):
-        cells = [METHOD_NAMES.get(greedy["method"], greedy["method"])]
+        cells = [method_label(greedy["method"])]
         for summary in (greedy, beam):
             cells.append(f"{100 * summary['wer']:.1f}")
             cells += [percent_of(f"wer_{name}", sign="+")(summary) for name in ("difference", "relative_change")]
@@ -172,7 +166,7 @@ def cost(measured: Sequence[tuple[Measurement, Results]]) -> str:
     rows = [["", "time in plain passes", "seconds of audio a second, greedy", "with beam and LM"]]
     for greedy, beam in zip(results["results"], results["results_of_beam"], strict=True):
         speeds = (f"{summary['rtfx']:.1f}" for summary in (greedy, beam))
-        method = METHOD_NAMES.get(greedy["method"], greedy["method"])
+        method = method_label(greedy["method"])
         rows.append([method, f"{greedy.get('time_ratio', 1):.1f}", *speeds])
     return markdown_table(rows)
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from lact_asr_model.errors import UserError
+from lact_asr_model.evaluation.labels import condition_label, method_label
 from lact_asr_model.evaluation.records import Record
 from lact_asr_model.evaluation.summary import BASELINE, CLEAN, SHIFTED
 from lact_asr_model.metrics import word_errors
@@ -22,6 +23,8 @@ _LEVEL_LABELS = {
     "babble": "signal-to-babble ratio, dB",
 }
 _POINT_AREA = 8.0
+_WIDTH_INCHES, _DOTS_PER_INCH = 8.0, 120  # a picture is read on a page: at most 1000 dots wide
+_PANELS_IN_A_ROW = 2
 _RATE_LABEL = "word error rate, %"
 
 Summary = dict[str, Any]
@@ -89,15 +92,15 @@ def draw_plots(
     for name, figure in figures.items():
         if figure is not None:
             paths.append(folder / f"{name}.png")
-            figure.savefig(paths[-1], dpi=150)
+            figure.savefig(paths[-1], dpi=_DOTS_PER_INCH)
     return paths
 
 
 def draw_error_rates(summaries: Sequence[Summary], styles: Styles) -> Any:
     """A point with its 95 % interval for each condition and method."""
     figure, axes = _draw_by_condition(summaries, "wer", styles)
-    axes.set_ylabel(f"{_RATE_LABEL} (95 % interval)")
-    axes.set_ylim(bottom=0)
+    axes.set_xlabel(f"{_RATE_LABEL} (95 % interval)")
+    axes.set_xlim(left=0)
     return figure
 
 
@@ -107,8 +110,8 @@ def draw_relative_changes(summaries: Sequence[Summary], styles: Styles) -> Any:
     if not changes:
         return None
     figure, axes = _draw_by_condition(changes, "wer_relative_change", styles)
-    axes.axhline(0, color=_BASELINE_COLOR, linewidth=1)
-    axes.set_ylabel("relative change of the rate, % (95 % interval)")
+    axes.axvline(0, color=_BASELINE_COLOR, linewidth=1)
+    axes.set_xlabel("relative change of the word error rate, % (95 % interval); left of 0 is better")
     return figure
 
 
@@ -134,7 +137,7 @@ def draw_noise_levels(summaries: Sequence[Summary], styles: Styles) -> Any:
                 for each in summaries
                 if each["method"] == method and each["condition"] in levels
             ]
-            _plot_line(axes, rates, label=method, color=style.color, marker=style.marker)
+            _plot_line(axes, rates, label=method_label(method), color=style.color, marker=style.marker)
         axes.set_xlabel(_LEVEL_LABELS[kind] + (f" ({folder})" if folder else ""))
         axes.set_xticks(list(levels.values()), [f"{level:g}" for level in levels.values()])
         if kind != "gaussian":
@@ -163,8 +166,8 @@ def draw_steps(summaries: Sequence[Summary], styles: Styles) -> Any:
         at_zero = [(0, rates[BASELINE])] if BASELINE in rates else []
         for name, steps in families.items():
             points = at_zero + [(number, rates[method]) for method, number in steps.items()]
-            _plot_line(axes, points, label=name, color=styles[next(iter(steps))].color, marker="o")
-        axes.set_title(condition)
+            _plot_line(axes, points, label=method_label(name), color=styles[next(iter(steps))].color, marker="o")
+        axes.set_title(condition_label(condition))
         axes.set_xlabel("steps")
         axes.xaxis.get_major_locator().set_params(integer=True)
     return _labelled(figure, panels)
@@ -195,7 +198,7 @@ def draw_utterances(records: Sequence[Record], styles: Styles) -> Any:
         )
         num_better = sum(rate < before[key] for key, rate in after.items())
         num_worse = sum(rate > before[key] for key, rate in after.items())
-        axes.set_title(f"{method}: {num_better} better, {num_worse} worse")
+        axes.set_title(f"{method_label(method)}: {num_better} better, {num_worse} worse", fontsize="medium")
         axes.set_xlabel(f"{_RATE_LABEL}, not adapted")
         axes.set(xlim=(-0.05 * limit, 1.05 * limit), ylim=(-0.05 * limit, 1.05 * limit), aspect="equal")
     panels[0].set_ylabel(f"{_RATE_LABEL}, adapted")
@@ -209,9 +212,9 @@ def draw_times(summaries: Sequence[Summary], styles: Styles) -> Any:
         of_method = [summary for summary in summaries if summary["method"] == method]
         compute_seconds = sum(summary["compute_seconds"] for summary in of_method)
         times.append(compute_seconds / sum(summary["audio_seconds"] for summary in of_method))
-    figure = load_figure_class()(figsize=(6, 1 + 0.4 * len(styles)), layout="constrained")
+    figure = load_figure_class()(figsize=(_WIDTH_INCHES, 1 + 0.4 * len(styles)), layout="constrained")
     axes = figure.subplots()
-    bars = axes.barh(list(styles), times, color=[style.color for style in styles.values()])
+    bars = axes.barh(list(map(method_label, styles)), times, color=[style.color for style in styles.values()])
     axes.bar_label(bars, fmt="%.3g", padding=3)
     axes.invert_yaxis()
     axes.set_xlabel("compute time per second of audio, s")
@@ -220,13 +223,14 @@ def draw_times(summaries: Sequence[Summary], styles: Styles) -> Any:
 
 
 def _draw_by_condition(summaries: Sequence[Summary], name: str, styles: Styles) -> tuple[Any, Any]:
-    """A rate with its interval, in percent: a column for each condition, in it a point for each method that has it."""
+    """A rate with its interval, in percent: a row for each condition, in it a point for each method that has it."""
     conditions = _conditions(summaries)
     methods = [method for method in styles if any(summary["method"] == method for summary in summaries)]
-    figure = load_figure_class()(figsize=(4 + 0.9 * len(conditions), 4.5), layout="constrained")
+    height = 1.5 + (0.15 + 0.1 * len(methods)) * len(conditions)
+    figure = load_figure_class()(figsize=(_WIDTH_INCHES, height), layout="constrained")
     axes = figure.subplots()
     for index, method in enumerate(methods):
-        shift = 0.5 * (index - (len(methods) - 1) / 2) / len(methods)  # side by side, not on top of each other
+        shift = 0.6 * (index - (len(methods) - 1) / 2) / len(methods)  # below each other, not on top of each other
         of_method = [summary for summary in summaries if summary["method"] == method]
         positions = [conditions.index(summary["condition"]) + shift for summary in of_method]
         rates = [100 * summary[name] for summary in of_method]
@@ -235,18 +239,31 @@ def _draw_by_condition(summaries: Sequence[Summary], name: str, styles: Styles) 
         above = [max(0.0, high - rate) for rate, (_, high) in zip(rates, ends, strict=True)]
         style = styles[method]
         axes.errorbar(
-            positions, rates, yerr=[below, above], fmt=style.marker, color=style.color, capsize=2, label=method
+            rates,
+            positions,
+            xerr=[below, above],
+            fmt=style.marker,
+            markersize=4,
+            color=style.color,
+            capsize=2,
+            label=method_label(method),
         )
-    axes.set_xticks(range(len(conditions)), conditions, rotation=45, ha="right")
-    axes.grid(axis="y", alpha=0.3)
-    figure.legend(loc="outside right upper")
+    axes.set_yticks(range(len(conditions)), list(map(condition_label, conditions)))
+    axes.invert_yaxis()
+    axes.grid(axis="x", alpha=0.3)
+    figure.legend(loc="outside upper left", ncols=2)
     return figure, axes
 
 
 def _panels(number: int) -> tuple[Any, list[Any]]:
-    """A figure with as many axes beside each other, with a common scale of error rates."""
-    figure = load_figure_class()(figsize=(2.5 + 3.5 * number, 4), layout="constrained")
-    return figure, list(figure.subplots(1, number, sharey=True, squeeze=False)[0])
+    """A figure with as many axes, a few in a row, with a common scale of error rates."""
+    num_columns = min(number, _PANELS_IN_A_ROW)
+    num_rows = -(-number // num_columns)
+    figure = load_figure_class()(figsize=(_WIDTH_INCHES, 0.5 + 3.5 * num_rows), layout="constrained")
+    panels = list(figure.subplots(num_rows, num_columns, sharey=True, squeeze=False).flat)
+    for unused in panels[number:]:
+        unused.remove()
+    return figure, panels[:number]
 
 
 def _plot_line(axes: Any, points: Sequence[tuple[float, float]], **style: str) -> None:
@@ -255,11 +272,12 @@ def _plot_line(axes: Any, points: Sequence[tuple[float, float]], **style: str) -
 
 def _labelled(figure: Any, panels: Sequence[Any]) -> Any:
     """With the label of the common axis, and the legend that all panels share."""
-    panels[0].set_ylabel(_RATE_LABEL)
     panels[0].set_ylim(bottom=0)
+    for axes in panels[::_PANELS_IN_A_ROW]:
+        axes.set_ylabel(_RATE_LABEL)
     for axes in panels:
         axes.grid(alpha=0.3)
-    figure.legend(*panels[0].get_legend_handles_labels(), loc="outside right upper")
+    figure.legend(*panels[0].get_legend_handles_labels(), loc="outside upper left", ncols=2)
     return figure
 
 

@@ -55,8 +55,8 @@ def test_error_rates_against_noise() -> None:
         [summary(condition, "ttt", wer) for condition, wer in rates.items()], method_styles(["ttt"])
     )
     gaussian, noise = figure.axes
-    assert lines_of(gaussian) == {"ttt": [(0.005, pytest.approx(20)), (0.02, pytest.approx(40))]}
-    assert lines_of(noise) == {"ttt": [(0, pytest.approx(60)), (10, pytest.approx(30))]}
+    assert lines_of(gaussian) == {"ours": [(0.005, pytest.approx(20)), (0.02, pytest.approx(40))]}
+    assert lines_of(noise) == {"ours": [(0, pytest.approx(60)), (10, pytest.approx(30))]}
     assert not gaussian.xaxis_inverted()
     assert noise.xaxis_inverted()  # louder to the right
     for axes in figure.axes:
@@ -76,7 +76,7 @@ def test_error_rates_against_steps() -> None:
     figure = draw_steps(summaries, STYLES)
     assert [axes.get_title() for axes in figure.axes] == ["clean", "mean of shifted"]
     for axes in figure.axes:
-        assert lines_of(axes) == {"suta": [(0, 50), (1, pytest.approx(40)), (10, pytest.approx(20))]}
+        assert lines_of(axes) == {"SUTA": [(0, 50), (1, pytest.approx(40)), (10, pytest.approx(20))]}
         assert axes.get_lines()[0].get_color() == STYLES["suta:1"].color
     assert len(draw_steps([each for each in summaries if each["condition"] == "room"], STYLES).axes) == 1
     assert draw_steps(summaries, method_styles(["none", "suta:1", "ttt"])) is None
@@ -86,9 +86,9 @@ def test_relative_changes_are_of_those_that_have_one() -> None:
     change = {"wer_relative_change": -0.2, "wer_relative_change_interval": (-0.3, 0.1)}
     summaries = [summary("clean", "none"), summary("clean", "ttt"), summary("room", "ttt", **change)]
     (axes,) = draw_relative_changes(summaries, STYLES).axes
-    assert [label.get_text() for label in axes.get_xticklabels()] == ["room"]
+    assert [label.get_text() for label in axes.get_yticklabels()] == ["a room"]
     (container,) = axes.containers
-    ((low, high),) = [segment[:, 1] for segment in container.lines[2][0].get_segments()]
+    ((low, high),) = [segment[:, 0] for segment in container.lines[2][0].get_segments()]
     assert (low, high) == (pytest.approx(-30), pytest.approx(10))
     assert draw_relative_changes(summaries[:2], STYLES) is None
 
@@ -102,7 +102,7 @@ def test_points_are_recognitions_without_and_with_adaptation() -> None:
     assert points.get_offsets().tolist() == [[50, 0], [0, 100]]
     twice, once = points.get_sizes()
     assert twice == 2 * once
-    assert axes.get_title() == "ttt: 2 better, 1 worse"
+    assert axes.get_title() == "ours: 2 better, 1 worse"
     assert draw_utterances(records[:3], method_styles(["none"])) is None
     assert draw_utterances(records[3:], method_styles(["ttt"])) is None
 
@@ -121,7 +121,10 @@ def test_those_that_the_data_allow_are_written(tmp_path: Path) -> None:
     paths = draw_plots(many, shifted, [record(method, "A") for method in METHODS], tmp_path)
     names = ["wer", "relative_change", "wer_by_noise", "wer_by_steps", "scatter", "time"]
     assert paths == [tmp_path / f"{name}.png" for name in names]
-    assert all(path.read_bytes().startswith(b"\x89PNG") for path in paths)
+    for path in paths:
+        content = path.read_bytes()
+        assert content.startswith(b"\x89PNG")
+        assert int.from_bytes(content[16:20], "big") <= 1000  # dots wide
 
 
 def test_without_matplotlib_the_remedy_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
