@@ -77,7 +77,7 @@ def _measure(arguments: argparse.Namespace) -> None:
     reference = " ".join(utterance.text or "" for utterance in utterances)
     seconds = len(samples) / SAMPLING_RATE
     model = load_model(arguments)
-    transcriber = Transcriber(model, decoder=start_decoder(arguments, model.vocabulary), device=model.device)
+    transcriber = Transcriber(model, decoder=start_decoder(arguments, model), device=model.device)
     start_seconds = time.process_time()
     whole = transcriber.transcribe_samples([samples])[0].text
     whole_cost = (time.process_time() - start_seconds) / seconds

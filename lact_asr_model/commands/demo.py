@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 from lact_asr_model.commands.options import (
     add_model_options,
     add_ttt_options,
-    checkpoint_dir,
     load_model,
     make_ttt_options,
 )
@@ -22,6 +21,7 @@ from lact_asr_model.evaluation.summary import BASELINE, summarize
 from lact_asr_model.metrics import word_errors
 
 if TYPE_CHECKING:
+    from lact_asr_model.acoustic_models.acoustic_model import AcousticModel
     from lact_asr_model.adaptation.options import AdaptationOptions
     from lact_asr_model.decoding.hypothesis import Decoder
 
@@ -106,7 +106,7 @@ def _page(arguments: argparse.Namespace) -> Iterator[str]:
     decoders: dict[bool, Decoder] = {}
     try:
         for is_adapted in (False, True):
-            decoders[is_adapted] = _beam_search(model.vocabulary, arguments.checkpoint, for_adapted=is_adapted)
+            decoders[is_adapted] = _beam_search(model, for_adapted=is_adapted)
     except UserError as error:
         yield f"Without language model: {error}"
     transcribers = {}
@@ -129,13 +129,13 @@ def _page(arguments: argparse.Namespace) -> Iterator[str]:
     yield _invitation(arguments.checkpoint, with_lm=bool(decoders))
 
 
-def _beam_search(vocabulary: list[str], checkpoint: str | None, *, for_adapted: bool) -> "Decoder":
+def _beam_search(model: "AcousticModel", *, for_adapted: bool) -> "Decoder":
     """The decoder with the bundled language model. Raises UserError: the lm extra is not installed."""
     from lact_asr_model.decoding.factory import make_decoder
     from lact_asr_model.decoding.options import DecodingOptions
 
-    options = DecodingOptions(BEAM_SIZE, weights_dir=checkpoint_dir(checkpoint), for_adapted=for_adapted)
-    return make_decoder(options, vocabulary)
+    options = DecodingOptions(BEAM_SIZE, weights_dir=model.folder, for_adapted=for_adapted)
+    return make_decoder(options, model.vocabulary)
 
 
 def _introduction(num_recordings: int, options: "AdaptationOptions", snr_db: float) -> str:

@@ -47,7 +47,7 @@ def _listen(arguments: argparse.Namespace) -> None:
     from lact_asr_model.serving.caption_window import CaptionWindow, caption
     from lact_asr_model.serving.pcm import PcmDecoder
 
-    transcriber = Transcriber(model, decoder=start_decoder(arguments, model.vocabulary), device=model.device)
+    transcriber = Transcriber(model, decoder=start_decoder(arguments, model), device=model.device)
     decoder = PcmDecoder()
     chunks = (decoder.decode(piece) for piece in pieces)
     show = _show_on_terminal if sys.stdout.isatty() else _show

@@ -112,16 +112,17 @@ def make_decoding_options(arguments: argparse.Namespace, *, for_adapted: bool = 
     return DecodingOptions(arguments.beam_size, weights_dir=weights_dir, for_adapted=for_adapted, **given)
 
 
-def start_decoder(arguments: argparse.Namespace, vocabulary: list[str], *, for_adapted: bool = False) -> "Decoder":
-    """The decoder of the options, in processes of its own if they say so. Raises UserError."""
+def start_decoder(arguments: argparse.Namespace, model: "AcousticModel", *, for_adapted: bool = False) -> "Decoder":
+    """The decoder of the options for what the model says, in processes of its own if they say so. Raises UserError."""
     options = make_decoding_options(arguments, for_adapted=for_adapted)
+    options = replace(options, weights_dir=model.folder or options.weights_dir)
     if arguments.decoding_processes == 0:
         from lact_asr_model.decoding.factory import make_decoder
 
-        return make_decoder(options, vocabulary)
+        return make_decoder(options, model.vocabulary)
     from lact_asr_model.decoding.parallel import ParallelDecoder
 
-    return ParallelDecoder(options, vocabulary, arguments.decoding_processes)
+    return ParallelDecoder(options, model.vocabulary, arguments.decoding_processes)
 
 
 def checkpoint_dir(checkpoint: str | None) -> Path:
@@ -208,8 +209,8 @@ def make_transcriber(arguments: argparse.Namespace) -> "Transcriber":
     is_taught = options is not None and options.is_taught and arguments.beam_size > 1
     return Transcriber(
         model,
-        teacher=start_decoder(arguments, model.vocabulary) if is_taught else None,
-        decoder=start_decoder(arguments, model.vocabulary, for_adapted=options is not None),
+        teacher=start_decoder(arguments, model) if is_taught else None,
+        decoder=start_decoder(arguments, model, for_adapted=options is not None),
         ttt_options=options,
         device=model.device,
         batch_size=arguments.batch_size,

@@ -108,11 +108,11 @@ def _make_service(arguments: argparse.Namespace) -> "Service":
     if options.mode == "continual":
         raise UserError("--ttt_mode continual: requests are no stream; leave it out")
     has_beam = arguments.beam_size > 1
-    searching = start_decoder(arguments, model.vocabulary)
+    searching = {adapt: start_decoder(arguments, model, for_adapted=adapt) for adapt in (False, True)}
     transcribers = {
         Manner(adapt, beam): Transcriber(
             model,
-            decoder=searching if beam else None,
+            decoder=searching[adapt] if beam else None,
             ttt_options=options if adapt else None,
             device=model.device,
             batch_size=arguments.batch_size,

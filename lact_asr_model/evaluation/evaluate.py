@@ -2,7 +2,7 @@
 
 import json
 import tempfile
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -143,7 +143,10 @@ def compare(
 ) -> tuple[dict[str, Any] | None, list[Record]]:
     """Recognise this process's share; the first process then writes `results.json`, and alone gets what all found."""
     decoding = comparison.decoding
-    decoders = None if decoding is None else BeamDecoders.make(decoding, model.vocabulary)
+    decoders = None
+    if decoding is not None:
+        weights_dir = model.folder or decoding.weights_dir
+        decoders = BeamDecoders.make(replace(decoding, weights_dir=weights_dir), model.vocabulary)
     taught = [method.name for method in comparison.parsed_methods if is_taught(method, options)]
     if taught and decoders is None:
         raise UserError(f"method '{taught[0]}': learns from a beam search; add --beam_size 50")
