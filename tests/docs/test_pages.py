@@ -39,12 +39,11 @@ def blocks(page: str, *languages: str) -> Iterator[str]:
 
 
 def shell_lines(page: str) -> Iterator[list[str]]:
-    """The words of each command of a page, without comments and shell operators."""
+    """The words of each line of a page that calls a program of this repository."""
     for block in blocks(page, "", "bash", "sh"):
         for line in block.replace("\\\n", " ").splitlines():
-            if re.match(r"[a-zA-Z.]", line.strip()) and not line.startswith("lact_asr_model/"):
-                for command in re.split(r" (?:&&|\|) ", line):
-                    yield shlex.split(command, comments=True)
+            if re.match(r"([A-Z_]+=\S+ |\.venv/bin/)*(lact-asr|python|torchrun|recipes/)", line):
+                yield shlex.split(line, comments=True)
 
 
 def commands() -> Iterator[tuple[str, str, list[str]]]:
