@@ -3,7 +3,7 @@
 from dataclasses import fields
 from typing import Any
 
-from lact_asr_model.adaptation.options import AdaptationOptions, model_options
+from lact_asr_model.adaptation.options import AdaptationOptions
 
 PLACE = "<!-- adaptation options -->"
 
@@ -14,10 +14,9 @@ def on_page_markdown(markdown: str, **_: Any) -> str:
 
 
 def option_table() -> str:
-    """A row for each field of `AdaptationOptions`: name, default, flag, meaning."""
-    with_flag = {option.name for option in model_options()}
-    rows = ["| field | default | flag | |", "|---|---|---|---|"]
+    """A row for each field of `AdaptationOptions`: name, kind of value, default, meaning."""
+    rows = ["| option | value | default | meaning |", "|---|---|---|---|"]
     for option in fields(AdaptationOptions):
-        flag = f"`--ttt_{option.name}`" if option.name in with_flag else f"`--{option.name}`"
-        rows.append(f"| `{option.name}` | `{option.default!r}` | {flag} | {option.metadata['help']} |")
+        metadata = option.metadata
+        rows.append(f"| `{option.name}` | {metadata['metavar']} | `{option.default}` | {metadata['help']} |")
     return "\n".join(rows)
