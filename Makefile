@@ -12,14 +12,15 @@ PRELOAD := $(addprefix LD_PRELOAD=,$(TCMALLOC))
 # Two test processes with one thread each: on two cores faster than one process with two.
 PYTEST := OMP_NUM_THREADS=1 TOKENIZERS_PARALLELISM=false $(PRELOAD) $(BIN)/pytest -n 2 --dist worksteal
 
-.PHONY: help run test test-all lint format setup clean
+.PHONY: help run test test-all lint format docs setup clean
 
 help:
 	@echo "make run        transcribe the bundled recordings: plain, adapted, clean, noisy"
 	@echo "make test       style, types and tests"
-	@echo "make test-all   the same, and the web page in Chromium"
+	@echo "make test-all   the same, and the web page and the documentation in Chromium"
 	@echo "make lint       style and types only"
 	@echo "make format     rewrite the code in the project's style"
+	@echo "make docs       the documentation as a site, in site/"
 	@echo "make tables     measure what the documents say of the bundled model, and write it into them (hours)"
 	@echo "make clean      remove .venv and caches"
 
@@ -31,7 +32,7 @@ test: lint
 
 test-all: lint
 	@command -v chromium >/dev/null || { echo "error: chromium is not installed; run: apt install chromium" >&2; exit 2; }
-	$(BIN)/python -m pip install -qq -c constraints.txt -e ".[web]" playwright
+	$(BIN)/python -m pip install -qq -c constraints.txt -e ".[web,docs]" playwright
 	$(PYTEST)
 
 lint: $(INSTALLED)
@@ -42,6 +43,10 @@ lint: $(INSTALLED)
 format: $(INSTALLED)
 	$(BIN)/ruff check --fix
 	$(BIN)/ruff format
+
+docs: $(INSTALLED)
+	$(BIN)/python -m pip install -qq -c constraints.txt -e ".[docs]"
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
 .PHONY: tables
 tables: $(INSTALLED)
@@ -67,4 +72,4 @@ $(INSTALLED): pyproject.toml constraints.txt
 	@touch $@
 
 clean:
-	rm -rf .venv .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf .venv site .mypy_cache .pytest_cache .ruff_cache .hypothesis
