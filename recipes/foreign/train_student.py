@@ -96,7 +96,7 @@ def make_student(kind: str, teacher: HybridASRForCTC) -> PreTrainedModel:
     pass_samples_on([layer.conv for layer in student.base_model.feature_extractor.conv_layers], teacher)
     encoder = student.base_model.encoder
     for layer, index in zip(encoder.layers, COPIED_BLOCKS, strict=True):
-        block = teacher.layers[index]
+        block: Any = teacher.layers[index]
         for name in ("q_proj", "k_proj", "v_proj", "out_proj"):
             getattr(layer.attention, name).load_state_dict(getattr(block.attention, name).state_dict())
         layer.layer_norm.load_state_dict(block.attention_norm.state_dict())
@@ -109,7 +109,7 @@ def make_student(kind: str, teacher: HybridASRForCTC) -> PreTrainedModel:
 
 
 @torch.no_grad()
-def pass_samples_on(convolutions: Sequence[nn.Conv1d], teacher: HybridASRForCTC) -> None:
+def pass_samples_on(convolutions: Sequence[Any], teacher: HybridASRForCTC) -> None:
     """Start the first four layers as the identity, and the fifth with filters of the teacher's first.
 
     GELU(x) - GELU(-x) = x: a pair of channels of opposite sign hands a sample on unchanged, and the group norm of the
@@ -128,7 +128,8 @@ def pass_samples_on(convolutions: Sequence[nn.Conv1d], teacher: HybridASRForCTC)
                 convolution.weight[channel, 2 * before, tap] += sign
                 if index:
                     convolution.weight[channel, 2 * before + 1, tap] -= sign
-    first, second = (layer.conv for layer in teacher.encoder.conv_layers[:2])
+    encoder: Any = teacher.encoder
+    first, second = (layer.conv for layer in encoder.conv_layers[:2])
     heard = first.weight[:, 0, : 3 * num_samples]
     chosen = (heard.norm(dim=1) * second.weight.norm(dim=(0, 2))).topk(NUM_FILTERS).indices
     filters = heard[chosen].unflatten(1, (3, num_samples)).mT

@@ -10,7 +10,6 @@ from types import ModuleType
 import numpy as np
 import pytest
 import torch
-from torch import nn
 
 from lact_asr_model.acoustic_models.loading import load
 from lact_asr_model.modeling_hybrid_asr import HybridASRForCTC
@@ -102,14 +101,12 @@ def test_training_lowers_the_loss_goes_on_and_hands_over(
     assert len(train("wav2vec2", 4)) == 1  # goes on at step 3
     assert train("wav2vec2", 4) == []
 
-    (start,) = train("wavlm", 1, "--init_from", str(data_dir / "wav2vec2"), "--peak_lr", "0", "--taught_steps", "0")
-    assert start["features"] < 1
+    train("wavlm", 1, "--init_from", str(data_dir / "wav2vec2"), "--peak_lr", "0", "--taught_steps", "0")
     other = load(data_dir / "wavlm")
     with torch.no_grad():
         samples = torch.randn(1, 16000)
         expected = load(data_dir / "wav2vec2").model(samples).logits
         torch.testing.assert_close(other.model(samples).logits, expected, rtol=0, atol=1e-3)
-    assert isinstance(other.model, nn.Module)
 
 
 TERMS = {"features", "states", "teacher", "ctc"}
