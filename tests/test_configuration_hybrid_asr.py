@@ -37,13 +37,14 @@ NOT_NEGATIVE_NUMBERS = (
         "ttt_skip_entropy",
     ),
 )
-NOT_NEGATIVE_COUNTS = ("ttt_steps", "ttt_reset_every", "ttt_exit_layer", "pad_token_id")
+NOT_NEGATIVE_COUNTS = ("ttt_steps", "ttt_steps_with_lm", "ttt_reset_every", "ttt_exit_layer", "pad_token_id")
 SWITCHES = ("use_wav2vec2_encoder", "freeze_encoder", "conv_bias", "fast_weight_muon", "enable_ttt")
 CHOICES = {
     "feat_extract_norm": ("group", "layer"),
     "newton_schulz_schedule": ("muon", "polar_express"),
     "ttt_loss_type": ("masked_prediction", "entropy", "entropy_mcc"),
     "ttt_mode": ("episodic", "continual"),
+    "ttt_speed": ("exact", "fast"),
     "hidden_act": ("gelu", "relu"),
     "feat_extract_activation": ("gelu", "relu"),
 }
