@@ -63,13 +63,17 @@ def decoding_errors(
         options: of the beam search; its weights do not count.
         weights: those to try.
         vocabulary: the symbol of every column of the emissions.
-        emissions: log-probabilities [frames, vocabulary] of each utterance.
+        emissions: log-probabilities [frames, vocabulary] of each utterance; one without frames says nothing.
         references: its text.
         num_processes: that decode; 0 = this one.
     """
     options = replace(options, lm_weight=weights.lm_weight, word_score=weights.word_score)
-    hypotheses = _decode(options, vocabulary, emissions, num_processes)
-    pairs = [(reference, hypothesis.text) for reference, hypothesis in zip(references, hypotheses, strict=True)]
+    audible = [log_probs for log_probs in emissions if len(log_probs)]
+    texts = iter([hypothesis.text for hypothesis in _decode(options, vocabulary, audible, num_processes)])
+    pairs = [
+        (reference, next(texts) if len(log_probs) else "")
+        for reference, log_probs in zip(references, emissions, strict=True)
+    ]
     words = sum((word_errors(*pair) for pair in pairs), ErrorCounts())
     return words, sum((character_errors(*pair) for pair in pairs), ErrorCounts())
 

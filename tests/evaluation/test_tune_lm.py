@@ -1,11 +1,13 @@
 import json
 
+import numpy as np
 import pytest
 
 from lact_asr_model.commands.tune_lm import main
 from lact_asr_model.decoding.language_model import load_language_model
+from lact_asr_model.decoding.options import DecodingOptions
 from lact_asr_model.decoding.tuned_weights import Weights, read_tuned_weights
-from lact_asr_model.evaluation.lm_tuning import search_weights
+from lact_asr_model.evaluation.lm_tuning import decoding_errors, search_weights
 
 pytest.importorskip("kenlm", reason="the lm extra is not installed")
 
@@ -85,3 +87,12 @@ def test_wrong_arguments_are_one_line(
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith("error: ")
     assert message in line
+
+
+def test_an_utterance_without_a_frame_says_nothing_and_is_not_refused(arpa_path) -> None:
+    vocabulary = ["<pad>", "|", *"ABCDEF"]
+    path = np.eye(len(vocabulary))[[2, 1]]  # A
+    emissions = [np.zeros((0, len(vocabulary)), np.float32), np.log(path + 1e-9).astype(np.float32)]
+    options = DecodingOptions(beam_size=5, lm=str(arpa_path))
+    words, _ = decoding_errors(options, Weights(0.1, 0.0), vocabulary, emissions, ["BED", "A"])
+    assert (words.deletions, words.errors, words.reference_length) == (1, 1, 2)
