@@ -139,6 +139,7 @@ class HybridNetwork(nn.Module):
     """
 
     config: HybridASRConfig
+    main_input_name = "input_values"
 
     def __init__(self, config: HybridASRConfig) -> None:
         super().__init__()

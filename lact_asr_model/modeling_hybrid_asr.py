@@ -18,7 +18,6 @@ class HybridASRForCTC(HybridNetwork, PreTrainedModel):
     config_class = HybridASRConfig
     config: HybridASRConfig
     base_model_prefix = "hybrid_asr"
-    main_input_name = "input_values"
     input_modalities = "audio"
     supports_gradient_checkpointing = True
     _no_split_modules: ClassVar[list[str]] = ["LactBlock"]
