@@ -55,12 +55,13 @@ def test_a_stream_that_was_resumed_counts_once_with_its_last_words(
 def test_the_halves_of_a_stream_are_those_of_every_condition(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    answers = {"none": ["A B", "A B C", "A B", "A B"], "continual": ["A B", "A B C", "A B C", REFERENCE]}
     records = [
         Record(str(index), condition, method, REFERENCE, hyp, 2.0, 0.1)
         for condition in ("room:hall", "noise:5:sea")
-        for method, hyps in {"none": ["A B", "A B C", "A B", "A B"], "continual": ["A B", "A B C", "A B C", REFERENCE]}.items()
+        for method, hyps in answers.items()
         for index, hyp in enumerate(hyps)
-    ]  # fmt: skip
+    ]
     rows = printed_rows(load("second_half", monkeypatch), finished(tmp_path / "run", records), capsys, monkeypatch)
     assert rows[0] == "| run | none | 37.5 |  | 50.0 |  |"
     assert rows[1].startswith("| run | continual | 37.5 | +0.0 (+0.0 to +0.0) | 12.5 | -37.5 (-50.0 to -25.0) |")
