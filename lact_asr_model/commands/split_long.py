@@ -37,7 +37,7 @@ def _parser() -> argparse.ArgumentParser:
         f"{PROGRESS}, which says what became of every long utterance. Shorter utterances stay where they are.",
     )
     data = parser.add_argument_group("data")
-    data.add_argument("--data_dir", type=Path, metavar="DIR", help="folder of the LibriSpeech subsets or manifests")
+    data.add_argument("--data_dir", type=Path, metavar="DIR", help="folder of what --subset names")
     data.add_argument("--subset", required=True, help="what to split, given like --train_subset of `lact-asr train`")
     data.add_argument("--output_dir", type=Path, required=True, metavar="DIR", help="a new folder for the parts")
     data.add_argument("--resume", action="store_true", help="go on in the folder of a run that was stopped")
