@@ -46,7 +46,7 @@ def dataset_entries(folder: Path, split: str | None, reading: Reading) -> list[E
 
     def audio_of(index: int, path: str | None) -> AudioFile:
         if has_bytes[index]:
-            name = f"row {index}" + (f" ({path})" if path else "")
+            name = f"row {index}" + (f": {path}" if path else "")
             return EmbeddedAudio(folder, name, partial(_open_row, contents, index, bytes_column))
         return folder / path if path else _missing(folder, index)
 
