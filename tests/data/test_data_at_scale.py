@@ -1,4 +1,4 @@
-"""Shards, Lhotse cuts and data sets of Hugging Face hold the same utterances as the LibriSpeech folder they are made of."""
+"""Shards, Lhotse cuts and data sets of Hugging Face hold the utterances of the LibriSpeech folder they are made of."""
 
 import json
 from collections.abc import Callable
@@ -63,8 +63,7 @@ def sources(librispeech_dir: Path, utterances: list[Utterance], tmp_path_factory
     """A folder with `shards`, `saved`, `parquet` and `cuts.jsonl.gz` of the same seven utterances."""
     folder = tmp_path_factory.mktemp("sources")
     pack_shards.main(
-        ["--data_dir", str(librispeech_dir), "--subset", "train-tiny", "--output_dir", str(folder / "shards")]
-        + ["--shard_mb", "0.05"]
+        f"--data_dir {librispeech_dir} --subset train-tiny --output_dir {folder / 'shards'} --shard_mb 0.05".split()
     )
     rows = rows_of(utterances)
     datasets.DatasetDict({"train": rows, "dev": rows.select([0])}).save_to_disk(folder / "saved")
@@ -106,9 +105,11 @@ def test_they_are_joined_with_others(sources: Path, librispeech_dir: Path) -> No
 
 def test_evaluation_and_training_take_them_all(sources: Path, checkpoint_dir: Path, tmp_path: Path) -> None:
     evaluate.main(
-        ["--checkpoint", str(checkpoint_dir), "--data_dir", str(sources), "--subset", "shards", "--methods", "none"]
-        + ["--extra_subsets", "saved=saved:train,parquet=parquet,cuts=cuts.jsonl.gz", "--conditions", "clean"]
-        + ["--output_dir", str(tmp_path / "evaluation")]
+        (
+            f"--checkpoint {checkpoint_dir} --data_dir {sources} --subset shards --methods none --conditions clean "
+            "--extra_subsets saved=saved:train,parquet=parquet,cuts=cuts.jsonl.gz "
+            f"--output_dir {tmp_path / 'evaluation'}"
+        ).split()
     )
     results = json.loads((tmp_path / "evaluation" / "results.json").read_text())["results"]
     assert {row["condition"] for row in results} == {"clean", "saved", "parquet", "cuts"}
@@ -187,17 +188,23 @@ def test_supervisions_of_a_cut_are_one_transcript(tmp_path: Path, utterances: li
     assert (utterance.text, utterance.speaker) == ("FIRST SECOND", None)
 
 
-def saved(folder: Path, rows: "datasets.Dataset") -> str:
-    rows.save_to_disk(folder)
-    return str(folder)
+def test_a_column_of_paths(tmp_path: Path, utterances: list[Utterance]) -> None:
+    rows = {"path": [str(utterance.audio_path) for utterance in utterances], "text": ["a"] * len(utterances)}
+    datasets.Dataset.from_dict(rows).save_to_disk(tmp_path / "saved")
+    found = read_utterances(str(tmp_path / "saved"))
+    assert [utterance.audio_path for utterance in found] == [utterance.audio_path for utterance in utterances]
+    assert found[3].id == "0000003-1-10-0003"
 
 
 BAD_ROWS: dict[str, tuple[Callable[["datasets.Dataset"], object], str]] = {
     "no text": (lambda rows: rows.remove_columns("sentence"), "no column for the text, only id, audio, speaker_id"),
     "no audio": (lambda rows: rows.remove_columns("audio"), "no column for the audio, only"),
     "null text": (lambda rows: set_first(rows, "sentence", None), "row 0: 1-10-0000.flac: has no transcript"),
-    "null audio": (lambda rows: set_first(rows, "audio", {"bytes": None, "path": None}), "row 0 has no audio"),
-    "no file": (lambda rows: set_first(rows, "audio", {"bytes": None, "path": "a.wav"}), "a.wav: no such file"),
+    "null audio": (lambda rows: set_first(rows, "audio", None), "row 0 has no audio"),
+    "no file": (
+        lambda rows: rows.remove_columns("audio").add_column("audio", ["a.wav"] * len(rows)),
+        "a.wav: no such file",
+    ),
     "noise": (lambda rows: set_first(rows, "audio", {"bytes": b"abc", "path": "a"}), "not a readable audio file"),
     "splits": (lambda rows: datasets.DatasetDict({"a": rows, "b": rows}), "several splits; write one of :a, :b"),
 }
