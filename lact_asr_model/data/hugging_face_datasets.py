@@ -125,7 +125,8 @@ def _loaded(name: str, load: Callable[..., Any], *arguments: Any) -> Any:
         return load(*arguments)
     except Exception as error:
         reason = str(error).strip().partition("\n")[0] or repr(error)
-        raise UserError(f"{name}: cannot be read ({reason}); check its name, and the connection to the hub") from None
+        remedy = "check its name and the connection" if name.startswith(HUB_PREFIX) else "copy or write it again"
+        raise UserError(f"{name}: cannot be read ({reason}); {remedy}") from None
 
 
 def _split(found: Any, split: str | None, name: str) -> Any:

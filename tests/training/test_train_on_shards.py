@@ -1,4 +1,4 @@
-"""Training on shards is training on the files in them: the same steps, each sample once an epoch, resumable inside one."""
+"""Training on shards is training on their files: the same steps, each sample once an epoch, resumable inside one."""
 
 import json
 import os
@@ -58,24 +58,25 @@ def test_two_processes_and_one_that_goes_on_see_each_sample_once(
     make_arguments: Make, shards: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """An epoch is two steps of four and three samples; two processes take the first of them, one the second."""
-    arguments = make_arguments(train_subset=str(shards), batch_size=2, max_steps=1, resume=True)
+    arguments = make_arguments(batch_size=2)
     script = tmp_path / "recording.py"
     script.write_text(RECORDING)
     flags = [
         *("--config_path", arguments.config_path, "--data_dir", arguments.data_dir, "--train_subset", shards),
         *("--val_subset", "dev-tiny", "--output_dir", arguments.output_dir, "--batch_size", 2, "--max_steps", 1),
-        *("--warmup_steps", 1, "--log_every", 1, "--eval_every", 100, "--num_workers", 0, "--resume"),
+        *("--warmup_steps", 0, "--log_every", 1, "--eval_every", 100, "--num_workers", 0, "--resume"),
         *("--gradient_accumulation_steps", 1),
     ]
-    subprocess.run(
-        [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2", str(script)]
-        + [str(tmp_path), *map(str, flags)],
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
+    process = subprocess.run(
+        [*torchrun, str(script), str(tmp_path), *map(str, flags)],
         env={**os.environ, "OMP_NUM_THREADS": "1"},
         cwd=Path(__file__).parents[2],
-        check=True,
         capture_output=True,
+        text=True,
         timeout=240,
     )
+    assert process.returncode == 0, process.stderr
     first = [json.loads((tmp_path / f"seen-{rank}.json").read_text()) for rank in (0, 1)]
     assert [len(ids) for ids in first] in ([2, 2], [2, 1])
 
@@ -87,6 +88,6 @@ def test_two_processes_and_one_that_goes_on_see_each_sample_once(
         second.extend(name for batch in batches for name in batch["ids"])
 
     monkeypatch.setattr(Trainer, "_step", recorded)
-    results = train(make_arguments(train_subset=str(shards), batch_size=4, max_steps=2, resume=True))
-    assert results["step"] == 2 and results["epoch"] == 1
+    results = train(make_arguments(train_subset=str(shards), batch_size=4, warmup_steps=0, max_steps=2, resume=True))
+    assert results["step"] == 2
     assert sorted(first[0] + first[1] + second) == [f"1-10-{number:04d}" for number in range(7)]
