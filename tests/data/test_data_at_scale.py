@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from lact_asr_model.audio import EmbeddedAudio, load_audio
-from lact_asr_model.commands import evaluate, pack_shards
+from lact_asr_model.commands import evaluate, pack_shards, transcribe
 from lact_asr_model.data.sources import read_references, read_utterances
 from lact_asr_model.data.utterance import Reading, Utterance, load_samples
 from lact_asr_model.errors import UserError
@@ -103,7 +103,9 @@ def test_they_are_joined_with_others(sources: Path, librispeech_dir: Path) -> No
     assert len(read_utterances("+".join(names), librispeech_dir)) == 3 + 7 + 1 + 7
 
 
-def test_evaluation_and_training_take_them_all(sources: Path, checkpoint_dir: Path, tmp_path: Path) -> None:
+def test_evaluation_transcription_and_training_take_them_all(
+    sources: Path, checkpoint_dir: Path, tmp_path: Path
+) -> None:
     evaluate.main(
         (
             f"--checkpoint {checkpoint_dir} --data_dir {sources} --subset shards --methods none --conditions clean "
@@ -114,6 +116,11 @@ def test_evaluation_and_training_take_them_all(sources: Path, checkpoint_dir: Pa
     results = json.loads((tmp_path / "evaluation" / "results.json").read_text())["results"]
     assert {row["condition"] for row in results} == {"clean", "saved", "parquet", "cuts"}
     assert len({row["wer"] for row in results}) == 1
+    transcribe.main(
+        f"--checkpoint {checkpoint_dir} --data_dir {sources} --subset shards+saved:dev "
+        f"--output_dir {tmp_path / 'transcripts'}".split()
+    )
+    assert len((tmp_path / "transcripts" / "transcripts.jsonl").read_text().splitlines()) == 8
     arguments = TrainingArguments(
         config_path=REPOSITORY / "configs" / "tiny_asr_config.json",
         data_dir=sources,
