@@ -16,12 +16,12 @@ def read_finished(path: Path, head: dict[str, Any], *, resume: bool) -> list[dic
     """
     folder = path.parent
     try:
+        folder.mkdir(parents=True, exist_ok=True)
         is_new = not any(folder.iterdir())
-    except FileNotFoundError:
-        folder.mkdir(parents=True)
-        is_new = True
-    except NotADirectoryError:
+    except (FileExistsError, NotADirectoryError):
         raise UserError(f"--output_dir {folder}: is a file; name a folder") from None
+    except OSError as error:
+        raise UserError(f"--output_dir {folder}: {error.strerror}; choose another place") from None
     if is_new:
         write_atomically(path, json.dumps(head) + "\n")
         return []

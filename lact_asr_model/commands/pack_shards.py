@@ -5,7 +5,7 @@ import io
 import json
 from collections.abc import Sequence
 from contextlib import ExitStack, suppress
-from itertools import islice
+from itertools import chain, islice
 from pathlib import Path, PurePath
 from typing import Any, BinaryIO
 
@@ -57,11 +57,15 @@ def _run(arguments: argparse.Namespace) -> str:
         raise UserError(f"--shard_mb {arguments.shard_mb:g}: is not above 0; the default is 500")
     settings = {name: str(getattr(arguments, name)) for name in ("data_dir", "subset", "shard_mb")}
     shard_writer = _shard_writer()
-    shards = read_finished(arguments.output_dir / PROGRESS, {"settings": settings}, resume=arguments.resume)
     entries = stream_source(arguments.subset, arguments.data_dir, _AsWritten(measure=seconds_to_the_end))
+    first = list(islice(entries, 1))  # what is wrong with the source is told before the folder is begun
+    shards = read_finished(arguments.output_dir / PROGRESS, {"settings": settings}, resume=arguments.resume)
+    for shard in shards:
+        if not (arguments.output_dir / shard["shard"]).is_file():
+            raise UserError(f"{arguments.output_dir}: {shard['shard']} is gone; pack into a new --output_dir")
     with _Packing(arguments, shards, shard_writer) as packing:
         num_done = packing.num_items
-        for entry in tqdm(islice(entries, num_done, None), initial=num_done, unit="utt", disable=None):
+        for entry in tqdm(islice(chain(first, entries), num_done, None), initial=num_done, unit="utt", disable=None):
             packing.add(entry)
         packing.finish()
     return _describe(arguments.output_dir, packing)

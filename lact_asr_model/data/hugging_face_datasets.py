@@ -76,8 +76,10 @@ def stream_entries(name: str, reading: Reading) -> Iterator[Entry]:
     index = 0
     while (row := _loaded(name, next, stream, None)) is not None:
         audio = row.pop(audio_column)
-        audio = audio if isinstance(audio, Mapping) else {"path": audio}
-        yield partial(_make, partial(_streamed_audio, name, audio), index, row, audio.get("path"), reading)
+        content, path = (audio.get("bytes"), audio.get("path")) if isinstance(audio, Mapping) else (None, audio)
+        if content is None and path:  # read now: if the connection breaks, it is not the row that is bad
+            content = _loaded(name, _download, path)
+        yield partial(_make, partial(_streamed_audio, name, content), index, row, path, reading)
         index += 1
 
 
@@ -96,14 +98,16 @@ def _open_row(contents: Any, index: int, column: str) -> io.BytesIO:
     return io.BytesIO(contents[index][column])
 
 
-def _streamed_audio(name: str, audio: Mapping[str, Any], index: int, path: str | None) -> EmbeddedAudio:
-    content = audio.get("bytes")
-    if content is None:
-        if not path:
-            return _missing(Path(name), index)
-        import fsspec
+def _download(path: str) -> bytes:
+    import fsspec
 
-        content = _loaded(name, lambda: fsspec.open(path, "rb").open().read())
+    with fsspec.open(path, "rb") as file:
+        return file.read()
+
+
+def _streamed_audio(name: str, content: bytes | None, index: int, path: str | None) -> EmbeddedAudio:
+    if content is None:
+        return _missing(Path(name), index)
     return EmbeddedAudio(Path(name), path or f"row {index}", partial(io.BytesIO, content))
 
 

@@ -38,7 +38,7 @@ def cut_entries(path: Path, reading: Reading) -> list[Entry]:
         raise UserError(f"{path}: to read Lhotse's cuts, {DATA_EXTRA}") from None
     try:
         items = list(load_jsonl(path))
-    except (OSError, EOFError, ValueError) as error:
+    except Exception as error:  # of gzip, zlib and JSON
         raise UserError(f"{path}: cannot be read as lines of JSON ({error}); copy or write it again") from None
     return [partial(_make, item, f"{path} line {number}", path.parent, reading) for number, item in enumerate(items, 1)]
 

@@ -107,6 +107,14 @@ def test_nothing_else_is_written_over_or_gone_on_with(
     assert pack(tmp_path / "unbroken", "--resume", subset="dev-tiny") == 2
     assert "was begun with other options or data" in capsys.readouterr().err
     assert content_of(tmp_path / "unbroken") == unbroken
+    (tmp_path / "unbroken" / "shard-000001.tar").unlink()
+    assert pack(tmp_path / "unbroken", "--resume") == 2
+    assert "shard-000001.tar is gone" in capsys.readouterr().err
+
+
+def test_a_source_that_is_not_there_leaves_no_folder(pack: Pack, tmp_path: Path) -> None:
+    assert pack(tmp_path / "shards", subset="train-none") == 2
+    assert not (tmp_path / "shards").exists()
 
 
 def test_bad_items_are_left_out_and_listed(
