@@ -76,9 +76,7 @@ def stream_entries(name: str, reading: Reading) -> Iterator[Entry]:
     index = 0
     while (row := _loaded(name, next, stream, None)) is not None:
         audio = row.pop(audio_column)
-        content, path = (audio.get("bytes"), audio.get("path")) if isinstance(audio, Mapping) else (None, audio)
-        if content is None and path:  # read now: if the connection breaks, it is not the row that is bad
-            content = _loaded(name, _download, path)
+        content, path = (audio.get("bytes"), audio.get("path")) if isinstance(audio, Mapping) else (None, None)
         yield partial(_make, partial(_streamed_audio, name, content), index, row, path, reading)
         index += 1
 
@@ -96,13 +94,6 @@ def _make(
 
 def _open_row(contents: Any, index: int, column: str) -> io.BytesIO:
     return io.BytesIO(contents[index][column])
-
-
-def _download(path: str) -> bytes:
-    import fsspec
-
-    with fsspec.open(path, "rb") as file:
-        return file.read()
 
 
 def _streamed_audio(name: str, content: bytes | None, index: int, path: str | None) -> EmbeddedAudio:
@@ -130,6 +121,10 @@ def _loaded(name: str, load: Callable[..., Any], *arguments: Any) -> Any:
     except Exception as error:
         reason = str(error).strip().partition("\n")[0] or repr(error)
         remedy = "check its name and the connection" if name.startswith(HUB_PREFIX) else "copy or write it again"
+        if "torchcodec" in reason:  # which encodes what is no parquet
+            remedy = (
+                "download it with `hf download --repo-type dataset` and name its table, such as metadata.csv, or shards"
+            )
         raise UserError(f"{name}: cannot be read ({reason}); {remedy}") from None
 
 
