@@ -166,7 +166,7 @@ def test_recordings_of_other_rates_and_formats_are_copied_as_they_are(tmp_path: 
 def test_a_stretch_and_a_channel_are_cut_out(
     tmp_path: Path, utterances: list[Utterance], write_media: Callable[..., None]
 ) -> None:
-    left, right = (load_samples(utterance)[:8000] for utterance in utterances[:2])
+    left, right = (3 * load_samples(utterance)[:8000] for utterance in utterances[:2])  # loud: FLAC must be exact
     write_media(tmp_path / "call.wav", np.stack([left, right]), 16000, "pcm_s16le")
     path = Path(utterances[3].audio_path)
     source = write_cuts(
