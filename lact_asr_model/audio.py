@@ -1,12 +1,13 @@
 """The one reader of audio: everything that FFmpeg decodes, whole or block by block, as one channel at one rate."""
 
 import math
+import os
 import shutil
 import struct
 import tempfile
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, ExitStack, contextmanager
+from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
 from typing import BinaryIO, cast
@@ -39,6 +40,40 @@ AUDIO_SUFFIXES = {
 
 
 @dataclass(frozen=True)
+class EmbeddedAudio:
+    """A recording inside a larger file or folder, which the reader takes in the place of a path.
+
+    container: that file or folder, which stands for the recording where only files count (`os.fspath`). name: of the
+    recording in there. open: gives the recording as a file that can be sought in.
+    """
+
+    container: Path
+    name: str
+    open: Callable[[], AbstractContextManager[BinaryIO]] = field(repr=False, compare=False)
+
+    def __str__(self) -> str:
+        return f"{self.container}: {self.name}"
+
+    def __fspath__(self) -> str:
+        return os.fspath(self.container)
+
+    def read_bytes(self) -> bytes:
+        """All of the recording's file, as `Path.read_bytes`."""
+        with self.open() as file:
+            return file.read()
+
+
+AudioFile = Path | EmbeddedAudio
+
+
+@contextmanager
+def open_stretch(path: Path, first_byte: int, num_bytes: int) -> Iterator[BinaryIO]:
+    """A file that is a stretch of a larger one."""
+    with path.open("rb") as file:
+        yield cast(BinaryIO, _FilePart(file, first_byte, first_byte + num_bytes))
+
+
+@dataclass(frozen=True)
 class Audio:
     """What could be read of a file: float32 [samples] of one channel, and what its reader had to say."""
 
@@ -56,7 +91,7 @@ class AudioReader:
     everything else that its user should know, a line each that begins with the path.
 
     Args:
-        path: the file; a pipe is copied to a temporary file first.
+        path: the file, which may be inside another one; a pipe is copied to a temporary file first.
         sampling_rate: of the blocks, in Hz.
         channel: index of the channel to read, or the last if there are fewer; None = the mean of all.
         strict: refuse a damaged or cut file, when its end is reached.
@@ -69,7 +104,7 @@ class AudioReader:
 
     def __init__(
         self,
-        path: str | Path,
+        path: str | AudioFile,
         sampling_rate: int = SAMPLING_RATE,
         *,
         channel: int | None = None,
@@ -77,7 +112,7 @@ class AudioReader:
         offset_seconds: float = 0.0,
         duration_seconds: float | None = None,
     ) -> None:
-        self.path = Path(path)
+        self.path = Path(path) if isinstance(path, str) else path
         self.sampling_rate = sampling_rate
         self.channel = channel
         self.strict = strict
@@ -194,19 +229,25 @@ def read_audio(path: str | Path, sampling_rate: int = SAMPLING_RATE, *, channel:
 
 
 def load_audio(
-    path: str | Path,
+    path: str | AudioFile,
     sampling_rate: int = SAMPLING_RATE,
     *,
+    channel: int | None = None,
     offset_seconds: float = 0.0,
     duration_seconds: float | None = None,
 ) -> np.ndarray:
-    """Read an undamaged audio file, or a stretch of one: float32 [samples], the mean of its channels.
+    """Read an undamaged audio file, or a stretch of one: float32 [samples], a channel or the mean of all.
 
     Raises:
         UserError: as `AudioReader`, and if the file is damaged or cut, which the samples alone would not show.
     """
     reader = AudioReader(
-        path, sampling_rate, strict=True, offset_seconds=offset_seconds, duration_seconds=duration_seconds
+        path,
+        sampling_rate,
+        channel=channel,
+        strict=True,
+        offset_seconds=offset_seconds,
+        duration_seconds=duration_seconds,
     )
     return _join(reader)
 
@@ -218,14 +259,14 @@ def resample(samples: np.ndarray, from_hz: float, to_hz: float) -> np.ndarray:
     return soxr.resample(samples, from_hz, to_hz, quality="HQ")
 
 
-def audio_duration_seconds(path: str | Path) -> float:
+def audio_duration_seconds(path: str | AudioFile) -> float:
     """Length of an audio file in seconds: from its header where that is reliable, else by reading all of it.
 
     Raises:
         UserError: the file cannot be opened, or, where it has to be read, as `AudioReader`.
     """
     with _opened(path) as file:
-        decoder = _Decoder(Path(path), file)
+        decoder = _Decoder(path, file)
         seconds = decoder.header_seconds()
         if seconds is None:
             seconds = sum(samples.shape[1] / rate_hz for samples, rate_hz in decoder.blocks())
@@ -234,7 +275,7 @@ def audio_duration_seconds(path: str | Path) -> float:
 
 def count_channels(path: str | Path) -> int:
     """Number of channels by the header of an audio file. Raises UserError when it cannot be opened."""
-    with _opened(path) as file, _container(Path(path), file) as (_, stream):
+    with _opened(path) as file, _container(path, file) as (_, stream):
         return stream.codec_context.channels
 
 
@@ -278,12 +319,15 @@ def _join(reader: AudioReader) -> np.ndarray:
 
 
 @contextmanager
-def _opened(path: str | Path) -> Iterator[BinaryIO]:
+def _opened(path: str | AudioFile) -> Iterator[BinaryIO]:
     """A file that can be sought in; of a pipe, its content. Raises UserError."""
     if "\0" in str(path):
         raise UserError(f"{path}: a name cannot hold a NUL; check the path")
     try:
-        with Path(path).open("rb") as file, ExitStack() as stack:
+        with (
+            path.open() if isinstance(path, EmbeddedAudio) else Path(path).open("rb") as file,
+            ExitStack() as stack,
+        ):
             source: BinaryIO = file
             if not file.seekable():
                 source = cast(BinaryIO, stack.enter_context(tempfile.TemporaryFile()))
@@ -301,7 +345,7 @@ def _opened(path: str | Path) -> Iterator[BinaryIO]:
 
 
 @contextmanager
-def _container(path: Path, file: BinaryIO) -> Iterator[tuple[av.container.InputContainer, av.AudioStream]]:
+def _container(path: str | AudioFile, file: BinaryIO) -> Iterator[tuple[av.container.InputContainer, av.AudioStream]]:
     """The opened container and its best audio stream. Raises UserError."""
     file.seek(0)
     is_riff = file.read(4) in (b"RIFF", b"RF64")
@@ -324,7 +368,7 @@ def _container(path: Path, file: BinaryIO) -> Iterator[tuple[av.container.InputC
 class _Decoder:
     """The audio of a file as FFmpeg decodes it, and where it broke off."""
 
-    def __init__(self, path: Path, file: BinaryIO) -> None:
+    def __init__(self, path: str | AudioFile, file: BinaryIO) -> None:
         self.path = path
         self.file = file
         self.seconds = 0.0  # decoded so far
@@ -527,9 +571,10 @@ class _FilePart:
         self.num_bytes = end - start
         self.position = 0
 
-    def read(self, num_bytes: int) -> bytes:
+    def read(self, num_bytes: int = -1) -> bytes:
         self.file.seek(self.start + self.position)
-        content = self.file.read(min(num_bytes, self.num_bytes - self.position))
+        num_bytes_left = self.num_bytes - self.position
+        content = self.file.read(num_bytes_left if num_bytes < 0 else min(num_bytes, num_bytes_left))
         self.position += len(content)
         return content
 
@@ -539,6 +584,9 @@ class _FilePart:
 
     def tell(self) -> int:
         return self.position
+
+    def seekable(self) -> bool:
+        return True
 
 
 class _Unnamed:

@@ -21,6 +21,7 @@ PROGRAMS = {
     "serve": ("lact_asr_model.commands.serve", "Serve recognition over HTTP, in OpenAI's format."),
     "listen": ("lact_asr_model.commands.listen", "Show what is said while it is said."),
     "train": ("lact_asr_model.commands.train", "Train a recogniser, or go on training one."),
+    "pack-shards": ("lact_asr_model.commands.pack_shards", "Pack a data set into tar files, for data at scale."),
     "split-long": ("lact_asr_model.commands.split_long", "Split long training utterances at pauses."),
     "build-lm": ("lact_asr_model.commands.build_lm", "Build a language model for beam search from text."),
     "tune-lm": ("lact_asr_model.commands.tune_lm", "Find the weights of a language model on a development set."),

@@ -4,6 +4,7 @@ import argparse
 from collections.abc import Sequence
 
 from lact_asr_model.data.conditions import Condition, parse_conditions
+from lact_asr_model.data.sources import SOURCE_HELP
 from lact_asr_model.errors import UserError
 from lact_asr_model.evaluation.tasks import Task, make_tasks
 
@@ -11,12 +12,8 @@ from lact_asr_model.evaluation.tasks import Task, make_tasks
 def add_data_options(parser: argparse.ArgumentParser, *, max_utterances: int | None = None) -> argparse._ArgumentGroup:
     """Which utterances, and what the conditions need; `max_utterances` is the default."""
     group = parser.add_argument_group("data")
-    group.add_argument("--data_dir", metavar="DIR", help="folder of the LibriSpeech subsets or manifests")
-    group.add_argument(
-        "--subset",
-        required=True,
-        help="LibriSpeech subset such as dev-clean, or manifest: .jsonl, .json, .csv, .tsv; several joined by +",
-    )
+    group.add_argument("--data_dir", metavar="DIR", help="folder of what --subset names")
+    group.add_argument("--subset", required=True, help=SOURCE_HELP)
     group.add_argument(
         "--max_utterances",
         type=int,

@@ -79,7 +79,7 @@ def _serve_page(arguments: argparse.Namespace) -> None:
             return Recogniser(model, make_ttt_options(arguments, model), BEAM_SIZE)
 
         utterances = read_manifest(arguments.recordings_dir / "manifest.jsonl")
-        noises = Noises(arguments.recordings_dir / "noise", [utterance.audio_path for utterance in utterances])
+        noises = Noises(arguments.recordings_dir / "noise", [Path(utterance.audio_path) for utterance in utterances])
         print("Loading the model ...", flush=True)
         recognisers = Recognisers(load)
         steps = recognisers.get("").options.steps

@@ -8,12 +8,13 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from lact_asr_model.commands.finished_work import read_finished
 from lact_asr_model.commands.options import add_model_options, load_model
 from lact_asr_model.data.sources import read_utterances
 from lact_asr_model.data.spelling import load_speller
 from lact_asr_model.data.utterance import Reading, Utterance, load_samples
 from lact_asr_model.errors import UserError, one_line_errors, print_warning
-from lact_asr_model.files import GrowingFile, complete_file, complete_lines, fitting_name, write_atomically
+from lact_asr_model.files import GrowingFile, complete_file, fitting_name, write_atomically
 
 if TYPE_CHECKING:
     from lact_asr_model.acoustic_models.acoustic_model import AcousticModel
@@ -37,7 +38,7 @@ def _parser() -> argparse.ArgumentParser:
         f"{PROGRESS}, which says what became of every long utterance. Shorter utterances stay where they are.",
     )
     data = parser.add_argument_group("data")
-    data.add_argument("--data_dir", type=Path, metavar="DIR", help="folder of the LibriSpeech subsets or manifests")
+    data.add_argument("--data_dir", type=Path, metavar="DIR", help="folder of what --subset names")
     data.add_argument("--subset", required=True, help="what to split, given like --train_subset of `lact-asr train`")
     data.add_argument("--output_dir", type=Path, required=True, metavar="DIR", help="a new folder for the parts")
     data.add_argument("--resume", action="store_true", help="go on in the folder of a run that was stopped")
@@ -70,7 +71,8 @@ def _run(arguments: argparse.Namespace) -> str:
     long = [utterance for utterance in found if utterance.duration_seconds > arguments.max_seconds]
     names = ("subset", "normalize", "max_seconds", "min_confidence", "checkpoint", "language")
     settings = {name: getattr(arguments, name) for name in names}
-    done = _done(arguments.output_dir, {"settings": {**settings, "num_long": len(long)}}, resume=arguments.resume)
+    head = {"settings": {**settings, "num_long": len(long)}}
+    done = read_finished(arguments.output_dir / PROGRESS, head, resume=arguments.resume)
     if len(done) < len(long):
         from tqdm.auto import tqdm
 
@@ -87,30 +89,6 @@ def _run(arguments: argparse.Namespace) -> str:
     lines = [json.dumps(part, ensure_ascii=False) + "\n" for entry in done for part in entry["parts"]]
     write_atomically(manifest_path, "".join(lines))
     return _describe(done, long, arguments, manifest_path)
-
-
-def _done(folder: Path, head: dict[str, Any], *, resume: bool) -> list[dict[str, Any]]:
-    """What an earlier run has finished; a new folder gets the head of its progress. Raises UserError."""
-    path = folder / PROGRESS
-    try:
-        is_new = not any(folder.iterdir())
-    except FileNotFoundError:
-        folder.mkdir(parents=True)
-        is_new = True
-    except NotADirectoryError:
-        raise UserError(f"--output_dir {folder}: is a file; name a folder") from None
-    if is_new:
-        write_atomically(path, json.dumps(head) + "\n")
-        return []
-    if not resume or not path.is_file():
-        raise UserError(f"--output_dir {folder}: is not empty; choose a new folder, or go on with a run by --resume")
-    content = complete_lines(path.read_bytes())
-    first, *entries = [json.loads(line) for line in content.splitlines()] or [None]
-    if first != head:
-        raise UserError(f"{path}: was begun with other options or data; give the same, or choose a new --output_dir")
-    if len(content) < path.stat().st_size:
-        write_atomically(path, content.decode("utf-8"))
-    return entries
 
 
 def _split(model: "AcousticModel", utterance: Utterance, number: int, arguments: argparse.Namespace) -> dict[str, Any]:

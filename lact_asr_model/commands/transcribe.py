@@ -92,7 +92,7 @@ def _parser() -> argparse.ArgumentParser:
     inputs.add_argument("--data_dir", metavar="DIR", help="folder of a data set with references (give --subset too)")
     inputs.add_argument(
         "--subset",
-        help="LibriSpeech subset such as test-clean, or manifest: .jsonl, .json, .csv, .tsv; several joined by +",
+        help="LibriSpeech subset such as test-clean, manifest or another set, as for --subset of `lact-asr evaluate`",
     )
     inputs.add_argument(
         "--channels",

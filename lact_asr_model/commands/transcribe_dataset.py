@@ -118,7 +118,9 @@ class _Outputs:
         manifests = [
             folder / name for name in arguments.subset.split("+") for folder in (Path(arguments.data_dir), Path())
         ]
-        permission = output_permission(arguments, [*manifests, *(utterance.audio_path for utterance in utterances)])
+        permission = output_permission(
+            arguments, [*manifests, *(Path(utterance.audio_path) for utterance in utterances)]
+        )
         if self.results_path:
             permission.check(self.results_path)
             own = {os.path.realpath(path) for path in (self.results_path, places[0][1])}

@@ -77,7 +77,7 @@ def _run(arguments: argparse.Namespace) -> None:
     from tqdm.auto import tqdm
 
     from lact_asr_model.acoustic_models.tuned_options import write_tuned_options
-    from lact_asr_model.audio import load_audio
+    from lact_asr_model.data.utterance import load_samples
     from lact_asr_model.evaluation.comparison import corrupt
     from lact_asr_model.evaluation.halving import successive_halving
     from lact_asr_model.metrics import ErrorCounts, paired_bootstrap_interval, word_errors
@@ -88,7 +88,7 @@ def _run(arguments: argparse.Namespace) -> None:
     recordings = []
     for index, utterance in enumerate(utterances):
         condition = conditions[index % len(conditions)]
-        recordings.append(corrupt(load_audio(utterance.audio_path), condition, utterance.id, arguments.seed))
+        recordings.append(corrupt(load_samples(utterance), condition, utterance.id, arguments.seed))
 
     def errors_of(options: AdaptationOptions | None, index: int) -> ErrorCounts:
         (transcript,) = Transcriber(model, ttt_options=options, device=model.device).transcribe_samples(

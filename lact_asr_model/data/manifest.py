@@ -96,7 +96,7 @@ def _table(path: Path, content: str) -> Iterator[tuple[str, Callable[[], _Row]]]
         rows = csv.DictReader(lines, delimiter=delimiter)
     try:
         columns = [name.strip() for name in rows.fieldnames or []]
-        if _find(dict.fromkeys(columns, ""), "audio") is None:
+        if find_value(dict.fromkeys(columns, ""), "audio") is None:
             raise UserError(
                 f"{path}: no column for the audio; its first line must name the columns, one of them "
                 f"{', '.join(COLUMNS['audio'][:3])}"
@@ -114,7 +114,7 @@ def _checked_row(row: dict[str, str | None]) -> _Row:
     return row
 
 
-def _find(row: _Row, name: str) -> Any:
+def find_value(row: _Row, name: str) -> Any:
     """What a row says under one of the names of a column; None: nothing."""
     by_name = {str(key).lower(): value for key, value in row.items()}
     return next((by_name[alias] for alias in COLUMNS[name] if by_name.get(alias) is not None), None)
@@ -130,7 +130,7 @@ def _make(
 
 
 def _utterance(row: _Row, folder: Path, told_seconds: Mapping[str, float], reading: Reading) -> Utterance:
-    name, text = _find(row, "audio"), _find(row, "text")
+    name, text = find_value(row, "audio"), find_value(row, "text")
     if not isinstance(name, str) or not name:
         raise UserError("no 'audio_filepath'; name the recording")
     audio_path = next(filter(os.path.isfile, (folder / name, folder / _CLIPS / name)), None)
@@ -139,10 +139,10 @@ def _utterance(row: _Row, folder: Path, told_seconds: Mapping[str, float], readi
     if not isinstance(text, str | None):
         raise UserError(f"'text' is {text!r}; write a string")
     normalized, lost_words = (None, ()) if text is None else reading.transcript(text)
-    utterance_id, speaker = _find(row, "id"), _find(row, "speaker")
+    utterance_id, speaker = find_value(row, "id"), find_value(row, "speaker")
     stem = Path(name).with_suffix("").as_posix()
-    offset_seconds = _number(_find(row, "offset"), "offset", at_least=0.0)
-    duration_seconds = _number(_find(row, "duration"), "duration", above=0.0)
+    offset_seconds = find_number(find_value(row, "offset"), "offset", at_least=0.0)
+    duration_seconds = find_number(find_value(row, "duration"), "duration", above=0.0)
     if duration_seconds is None:
         duration_seconds = told_seconds.get(name)
     if offset_seconds is None:
@@ -165,7 +165,7 @@ def _utterance(row: _Row, folder: Path, told_seconds: Mapping[str, float], readi
     return utterance
 
 
-def _number(value: Any, name: str, *, above: float = -math.inf, at_least: float = -math.inf) -> float | None:
+def find_number(value: Any, name: str, *, above: float = -math.inf, at_least: float = -math.inf) -> float | None:
     """Seconds, also those that a table has as text; None where there are none."""
     if value is None or value == "":
         return None

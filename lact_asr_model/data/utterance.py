@@ -2,11 +2,10 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 
-from lact_asr_model.audio import TOLERATED_SECONDS, audio_duration_seconds, load_audio
+from lact_asr_model.audio import TOLERATED_SECONDS, AudioFile, audio_duration_seconds, load_audio
 from lact_asr_model.errors import UserError
 from lact_asr_model.text import lost_words, normalize_text
 
@@ -16,16 +15,18 @@ class Utterance:
     """A recording, or a segment of one; `text` is its normalised transcript, or None where nobody wrote one.
 
     offset_seconds: where the segment of `duration_seconds` begins; None = the whole file, however long that is.
+    channel: index of the channel that is heard; None = the mean of all.
     lost_words: words of the transcript of which normalisation left out something that is spoken, as they were written.
     """
 
     id: str
-    audio_path: Path
+    audio_path: AudioFile
     text: str | None
     duration_seconds: float
     speaker: str | None = None
     offset_seconds: float | None = None
     lost_words: tuple[str, ...] = ()
+    channel: int | None = None
 
 
 @dataclass(frozen=True)
@@ -38,14 +39,14 @@ class Reading:
     """
 
     spell_out: Callable[[str], str] | None = None
-    measure: Callable[[Path], float] | None = None
+    measure: Callable[[AudioFile], float] | None = None
 
     def transcript(self, written: str) -> tuple[str, tuple[str, ...]]:
         """The normalised transcript, and the words of it that lost something."""
         spelled = written if self.spell_out is None else self.spell_out(written)
         return normalize_text(spelled), tuple(lost_words(spelled))
 
-    def file_seconds(self, path: Path, told_seconds: float | None = None) -> float:
+    def file_seconds(self, path: AudioFile, told_seconds: float | None = None) -> float:
         """How long a file is, which the data set may tell. Raises UserError when it cannot be read, if it has to be."""
         if self.measure is None:
             return audio_duration_seconds(path) if told_seconds is None else told_seconds
@@ -65,9 +66,10 @@ def load_samples(utterance: Utterance) -> np.ndarray:
         UserError: the file cannot be read (see `load_audio`), or ends before the segment does.
     """
     if utterance.offset_seconds is None:
-        return load_audio(utterance.audio_path)
+        return load_audio(utterance.audio_path, channel=utterance.channel)
     return load_audio(
         utterance.audio_path,
+        channel=utterance.channel,
         offset_seconds=utterance.offset_seconds,
         duration_seconds=utterance.duration_seconds,
     )

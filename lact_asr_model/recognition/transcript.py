@@ -1,7 +1,6 @@
 """What a recognition gives: words with their times, transcripts, and the results of files."""
 
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lact_asr_model.errors import UserError
@@ -9,6 +8,7 @@ from lact_asr_model.errors import UserError
 if TYPE_CHECKING:
     import numpy as np
 
+    from lact_asr_model.audio import AudioFile
     from lact_asr_model.data.utterance import Utterance
 
 
@@ -49,7 +49,7 @@ class AudioSource:
     offset_seconds, duration_seconds: of the stretch; None = to the end.
     """
 
-    path: Path
+    path: "AudioFile"
     channel: int | None = None
     offset_seconds: float = 0.0
     duration_seconds: float | None = None
@@ -58,8 +58,8 @@ class AudioSource:
     def of(cls, utterance: "Utterance") -> "AudioSource":
         """The whole file of an utterance, or the segment that it is."""
         if utterance.offset_seconds is None:
-            return cls(utterance.audio_path)
-        return cls(utterance.audio_path, None, utterance.offset_seconds, utterance.duration_seconds)
+            return cls(utterance.audio_path, utterance.channel)
+        return cls(utterance.audio_path, utterance.channel, utterance.offset_seconds, utterance.duration_seconds)
 
 
 @dataclass(frozen=True)
@@ -70,7 +70,7 @@ class FileResult:
     else a user should know about the file, a line each.
     """
 
-    path: Path
+    path: "AudioFile"
     transcript: Transcript | None
     error: UserError | None = None
     is_partial: bool = False

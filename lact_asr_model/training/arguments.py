@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from lact_asr_model.data.sources import SOURCE_HELP
 from lact_asr_model.errors import UserError
 from lact_asr_model.training.schedules import SCHEDULES
 from lact_asr_model.training.tracking import TRACKERS
@@ -41,12 +42,10 @@ class TrainingArguments:
     config_path: Path | None = field(
         default=None, metadata=_flag(Path, "model configuration, a JSON file; none: the full-size model")
     )
-    data_dir: Path | None = field(
-        default=None, metadata=_flag(Path, "folder with the LibriSpeech subsets or manifests")
-    )
+    data_dir: Path | None = field(default=None, metadata=_flag(Path, "folder of what the subsets name"))
     train_subset: str = field(
         default="train-clean-360",
-        metadata=_flag(str, "LibriSpeech subset, or manifest: .jsonl, .json, .csv, .tsv; several joined by '+'"),
+        metadata=_flag(str, SOURCE_HELP),
     )
     val_subset: str = field(
         default="dev-clean", metadata=_flag(str, "what the best model is chosen on, given like --train_subset")

@@ -3,13 +3,13 @@
 import json
 import os
 from collections.abc import Callable
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import soundfile
 
-from lact_asr_model.audio import audio_duration_seconds
+from lact_asr_model.audio import AudioFile, EmbeddedAudio, audio_duration_seconds
 from lact_asr_model.data.sources import read_utterances
 from lact_asr_model.data.utterance import Reading, Utterance
 from lact_asr_model.errors import UserError, silenced_stderr
@@ -115,10 +115,10 @@ class _CheckedRecordings:
         with suppress(OSError, ValueError):  # nothing is known then
             self._known = json.loads(path.read_text(encoding="utf-8"))
 
-    def seconds(self, path: Path) -> float:
+    def seconds(self, path: AudioFile) -> float:
         """The length of a recording. Raises UserError when its header or its end cannot be read."""
-        key = os.path.abspath(path)
-        status = path.stat()
+        key = os.path.abspath(str(path))
+        status = os.stat(path)
         size, time_ns, outcome = self._known.get(key, (None, None, ""))
         if (size, time_ns) != (status.st_size, status.st_mtime_ns):
             try:
@@ -139,25 +139,26 @@ class _CheckedRecordings:
             self._is_changed = False
 
 
-def seconds_to_the_end(path: Path) -> float:
+def seconds_to_the_end(path: AudioFile) -> float:
     """The length of a recording from its header, if the last tenth of a second that it promises is there.
 
     That finds files that are cut without decoding them, of the kinds that libsndfile reads too; of others the header is
     believed. Raises UserError as `load_audio`.
     """
     seconds = audio_duration_seconds(path)
-    try:
-        with silenced_stderr():
-            opened = soundfile.SoundFile(path)
-    except (soundfile.LibsndfileError, TypeError):  # TypeError: a *.raw file, whose format nothing tells
-        return seconds
-    try:
-        with opened as file, silenced_stderr():
-            num_frames = min(file.frames, max(1, round(_END_SECONDS * file.samplerate)))
-            file.seek(file.frames - num_frames)
-            is_cut = len(file.read(num_frames)) == 0 and num_frames > 0
-    except soundfile.LibsndfileError:
-        is_cut = True
+    with path.open() if isinstance(path, EmbeddedAudio) else nullcontext(path) as source:
+        try:
+            with silenced_stderr():
+                opened = soundfile.SoundFile(source)
+        except (soundfile.LibsndfileError, TypeError):  # TypeError: a *.raw file, whose format nothing tells
+            return seconds
+        try:
+            with opened as file, silenced_stderr():
+                num_frames = min(file.frames, max(1, round(_END_SECONDS * file.samplerate)))
+                file.seek(file.frames - num_frames)
+                is_cut = len(file.read(num_frames)) == 0 and num_frames > 0
+        except soundfile.LibsndfileError:
+            is_cut = True
     if is_cut or seconds == 0:
         raise UserError(f"{path}: {'the file is cut short' if is_cut else 'the file has no samples'}; copy it again")
     return seconds

@@ -48,7 +48,7 @@ def main() -> None:
             text = normalize_text(" ".join(segment.text for segment in segments))
             row = {
                 "id": utterance.id,
-                "audio_filepath": str(utterance.audio_path.resolve()),
+                "audio_filepath": str(Path(utterance.audio_path).resolve()),
                 "text": text,
                 "duration": utterance.duration_seconds,
                 "ref": utterance.text,

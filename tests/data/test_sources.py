@@ -52,6 +52,10 @@ def test_manifests_need_no_data_dir(data_dir: Path) -> None:
         ("dev-other", "no LibriSpeech subset 'dev-other'"),
         ("dev-clean+missing.jsonl", r"missing\.jsonl: No such file"),
         ("empty.jsonl", "no utterances"),
+        (
+            "dev-clean+hf:owner/name:train",
+            "hf:owner/name:train: .*run `lact-asr pack-shards --subset hf:owner/name:train",
+        ),
     ],
 )
 def test_bad_sources(data_dir: Path, monkeypatch: pytest.MonkeyPatch, source: str, expected: str) -> None:

@@ -13,7 +13,7 @@ import pytest
 
 
 class Hub(ThreadingHTTPServer):
-    """Repositories as dictionaries of files; those of "forbidden" accept nothing."""
+    """Repositories of models and data sets as dictionaries of files; those of "forbidden" accept nothing."""
 
     daemon_threads = True
 
@@ -64,7 +64,7 @@ class _Handler(BaseHTTPRequestHandler):
             self._send(404, {"error": f"the stand-in has no {path}"})
 
     def do_GET(self) -> None:
-        path = self.path.split("?")[0]
+        path = self.path.split("?")[0].replace("/api/datasets/", "/api/models/").removeprefix("/datasets")
         if found := re.fullmatch(r"/api/models/([^/]+/[^/]+)(/revision/.*)?", path):
             repository = found[1]
             files = self.server.repositories.get(repository)
@@ -93,6 +93,11 @@ class _Handler(BaseHTTPRequestHandler):
                 "ETag": f'"{hashlib.sha1(files[name]).hexdigest()}"',
                 "X-Repo-Commit": self.server.sha_of(repository),
             }
+            if first_last := re.fullmatch(r"bytes=(\d+)-(\d+)", self.headers.get("Range", "")):
+                first, last = map(int, first_last.groups())
+                headers["Content-Range"] = f"bytes {first}-{last}/{len(files[name])}"
+                self._send(206, files[name][first : last + 1], headers)
+                return
             self._send(200, files[name], headers)
         else:
             self._send(404, {"error": f"the stand-in has no {path}"})
