@@ -86,9 +86,8 @@ def stages(log: Path) -> list[str]:
         words = command.split()
         output = Path(words[words.index("--output_dir") + 1]).name if "--output_dir" in words else ""
         program = " ".join(words[1:3]) if words[0] == "-m" else words[0]
-        found.append(
-            output if output in {"robust", "read", "adapted"} else next(stage for stage in ALL_STAGES if stage in program)
-        )
+        is_training = output in {"robust", "read", "adapted"}
+        found.append(output if is_training else next(stage for stage in ALL_STAGES if stage in program))
     return found
 
 
