@@ -16,11 +16,14 @@ from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 from statistics import median
+from typing import TypeVar
 
 from places import fill
 
 from lact_asr_model.errors import UserError, one_line_errors
 from lact_asr_model.recognition.run_description import commit, cpu_name
+
+Name = TypeVar("Name")
 
 DOCUMENT = Path(__file__).resolve().parents[1] / "docs" / "PERFORMANCE.md"
 
@@ -74,14 +77,14 @@ def clock_seconds() -> float:
 
 
 def side_by_side(
-    calls: Mapping[str, Callable[[], object]], num_rounds: int, limit_seconds: float = 120.0
-) -> dict[str, float]:
+    calls: Mapping[Name, Callable[[], object]], num_rounds: int, limit_seconds: float = 120.0
+) -> dict[Name, float]:
     """The median seconds of each call.
 
     All are called in turn, every other round in reverse, so that whatever disturbs the machine disturbs all of them.
     Rounds end after `limit_seconds`, but not before the first is complete.
     """
-    seconds: dict[str, list[float]] = {name: [] for name in calls}
+    seconds: dict[Name, list[float]] = {name: [] for name in calls}
     begin_seconds = time.perf_counter()
     for index in range(num_rounds):
         for name in list(calls) if index % 2 == 0 else reversed(list(calls)):
