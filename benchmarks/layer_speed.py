@@ -67,7 +67,9 @@ def _measure(arguments: argparse.Namespace) -> str:
         for name in modules:
             cells = [str(audio_seconds), name]
             for seconds in columns:
-                cells += [f"{seconds[name]:.3f}", f"{seconds[name] / seconds[FULL]:.2f}"] if name in seconds else ["", ""]
+                cells += (
+                    [f"{seconds[name]:.3f}", f"{seconds[name] / seconds[FULL]:.2f}"] if name in seconds else ["", ""]
+                )
             rows.append(cells)
     return markdown_table(rows)
 

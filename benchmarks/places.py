@@ -1,7 +1,7 @@
 """Places in documents for what is measured: whatever stands between their two comments is replaced.
 
-    <!-- table: NAME -->
-    <!-- end of table -->
+<!-- table: NAME -->
+<!-- end of table -->
 """
 
 import re

@@ -36,7 +36,9 @@ def _measure(arguments: argparse.Namespace) -> str:
             usages[name].append(measuring.run_lact_asr(*command, *options))
     rows = [["", "processor time, s", "peak memory, MB"]]
     for name, of_mode in usages.items():
-        seconds, megabytes = (median(values) for values in zip(*((u.seconds, u.megabytes) for u in of_mode), strict=True))
+        seconds, megabytes = (
+            median(values) for values in zip(*((u.seconds, u.megabytes) for u in of_mode), strict=True)
+        )
         rows.append([name, f"{seconds:.2f}", f"{megabytes:.0f}"])
     told = measuring.run_process(["-X", "importtime", "-m", "lact_asr_model.cli", *command]).stderr
     return f"{markdown_table(rows)}\n\n{markdown_table(import_shares(told))}"

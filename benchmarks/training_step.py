@@ -46,9 +46,7 @@ def _measure(arguments: argparse.Namespace) -> str:
     torch.set_num_threads(arguments.num_threads)
     torch.manual_seed(0)
     model = HybridASRForCTC(HybridASRConfig.from_json_file(arguments.config_path)).train()
-    optimizers = make_optimizers(
-        model, name=arguments.optimizer, peak_lr=1e-5, encoder_lr_scale=1.0, weight_decay=0.0
-    )
+    optimizers = make_optimizers(model, name=arguments.optimizer, peak_lr=1e-5, encoder_lr_scale=1.0, weight_decay=0.0)
     batch = {
         "input_values": torch.randn(arguments.batch_size, arguments.seconds * SAMPLING_RATE),
         "labels": torch.randint(

@@ -80,9 +80,9 @@ def _iterate(x: Tensor, a: float, b: float, c: float) -> tuple[Tensor, Tensor, T
 class _Iteration(torch.autograd.Function):
     """`_iterate` with four products in the backward pass, where automatic differentiation makes six.
 
-    With d the gradient of the next x, and s = d x^T + x d^T, which is all that the symmetric p needs, x has the gradient
-    a d + p d + (b s + c (g s + s g)) x. Here b s + c (g s + s g) is the sum of h = b d x^T + c g s and its transpose.
-    Where the gradient is to be differentiated once more, g and p are made anew, as functions of x.
+    With d the gradient of the next x, and s = d x^T + x d^T, which is all that the symmetric p needs, the gradient of x
+    is a d + p d + (b s + c (g s + s g)) x. What is in brackets is h = b d x^T + c g s with its transpose. Where the
+    gradient is to be differentiated once more, g and p are made anew, as functions of x.
     """
 
     generate_vmap_rule = True

@@ -24,7 +24,9 @@ def tables_of(printed: str) -> list[list[dict[str, str]]]:
     """The rows of every Markdown table, by the names of their columns."""
     tables = []
     for block in re.findall(r"(?:^\|.*\n)+", printed, re.MULTILINE):
-        header, _, *rows = [[cell.strip() for cell in line.strip().strip("|").split("|")] for line in block.splitlines()]
+        header, _, *rows = [
+            [cell.strip() for cell in line.strip().strip("|").split("|")] for line in block.splitlines()
+        ]
         tables.append([dict(zip(header, row, strict=True)) for row in rows])
     return tables
 
@@ -112,7 +114,11 @@ def test_long_audio_and_start_up_are_of_processes(run: Callable, load_benchmark:
     assert ["--use_ttt" in command for command in commands] == [False, True]
     modes, imports = run("start_up")
     assert [row["processor time, s"] for row in modes] == ["30.00"] * 2
-    assert [(row["imported"], row["share"]) for row in imports] == [("all", "100 %"), ("torch", "80 %"), ("json", "20 %")]
+    assert [(row["imported"], row["share"]) for row in imports] == [
+        ("all", "100 %"),
+        ("torch", "80 %"),
+        ("json", "20 %"),
+    ]
 
 
 def test_a_process_is_measured(load_benchmark: Load, capfd: pytest.CaptureFixture[str]) -> None:
