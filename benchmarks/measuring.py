@@ -58,7 +58,7 @@ def run(
             raise UserError(f"--num_threads {arguments.num_threads}: is below 1; give 1 or more")
         command = shlex.join(["python", f"benchmarks/{script.name}", *(word for word in words if word != "--write")])
         text = f"{measure(arguments)}\n\n`{command}`; {machine(arguments.num_threads)}.\n"
-        print(text, flush=True)
+        print(text, end="", flush=True)
         if arguments.write and not fill([document], script.stem, text, kind="benchmark"):
             raise UserError(f"{document}: has no place for {script.stem}; add <!-- benchmark: {script.stem} -->")
 
