@@ -75,6 +75,7 @@ $(INSTALLED): pyproject.toml constraints.txt
 		|| { echo "Beam search has no wheels for this machine; installing without it ..."; \
 			$(BIN)/python -m pip install -qq -c constraints.txt -e ".[dev,augment,track,normalize,serve,export]"; } \
 		&& echo "Installed in $$SECONDS seconds."
+	@$(BIN)/python -m compileall -q lact_asr_model # where the environment forbids it, Python would compile at each start
 	@touch $@
 
 clean:

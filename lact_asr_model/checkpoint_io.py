@@ -5,7 +5,7 @@ import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 from safetensors import SafetensorError
@@ -16,11 +16,13 @@ from transformers.utils import logging
 from lact_asr_model.configuration_hybrid_asr import HybridASRConfig
 from lact_asr_model.errors import UserError
 from lact_asr_model.files import complete_file
-from lact_asr_model.modeling_hybrid_asr import HybridASRForCTC
-from lact_asr_model.text import BLANK, make_processor
+from lact_asr_model.hybrid_network import HybridNetwork
+from lact_asr_model.text import BLANK, make_feature_extractor, make_tokenizer
 
 if TYPE_CHECKING:
-    from transformers import Wav2Vec2Processor
+    from transformers import Wav2Vec2CTCTokenizer, Wav2Vec2FeatureExtractor, Wav2Vec2Processor
+
+    from lact_asr_model.modeling_hybrid_asr import HybridASRForCTC
 
 BUNDLED_MODEL_DIR = Path(__file__).parent / "bundled_model"
 _WEIGHTS = "model.safetensors"
@@ -28,8 +30,15 @@ _WEIGHTS_INDEX = "model.safetensors.index.json"
 _BEST_MODEL_KEYS = {"config", "vocabulary", "state_dict"}
 
 
-def load_checkpoint(path: str | Path | None = None) -> tuple[HybridASRForCTC, "Wav2Vec2Processor"]:
-    """Model (float32, in evaluation mode) and processor of a folder or a `best_model.pt`; None: the bundled model.
+class Processor(NamedTuple):
+    """What goes before and behind a model; `transformers` joins them in a class that takes a second to import."""
+
+    feature_extractor: "Wav2Vec2FeatureExtractor"
+    tokenizer: "Wav2Vec2CTCTokenizer"
+
+
+def load_network(path: str | Path | None = None) -> tuple[HybridNetwork, Processor]:
+    """Network (float32, in evaluation mode) and processor of a folder or a `best_model.pt`; None: the bundled model.
 
     Raises:
         UserError: no checkpoint is there, it is of another kind or incomplete, or its vocabulary is missing or does
@@ -37,15 +46,25 @@ def load_checkpoint(path: str | Path | None = None) -> tuple[HybridASRForCTC, "W
     """
     path = BUNDLED_MODEL_DIR if path is None else Path(path)
     if path.is_file():
-        model, vocabulary = load_best_model(path)
-        return model, make_processor(vocabulary, model.config.sampling_rate)
+        network, vocabulary = load_best_model(path)
+        return network, Processor(make_feature_extractor(network.config.sampling_rate), make_tokenizer(vocabulary))
     return _load_folder(path)
+
+
+def load_checkpoint(path: str | Path | None = None) -> tuple["HybridASRForCTC", "Wav2Vec2Processor"]:
+    """The same as classes of `transformers`, for training and saving."""
+    from transformers import Wav2Vec2Processor
+
+    from lact_asr_model.modeling_hybrid_asr import HybridASRForCTC
+
+    network, processor = load_network(path)
+    return HybridASRForCTC.of(network), Wav2Vec2Processor(*processor)
 
 
 def save_pretrained_folder(
     folder: str | Path,
-    model: HybridASRForCTC,
-    processor: "Wav2Vec2Processor",
+    model: HybridNetwork,
+    processor: "Processor | Wav2Vec2Processor",
     *,
     model_card: str | None = None,
     max_shard_size: str = "50GB",
@@ -57,13 +76,18 @@ def save_pretrained_folder(
     are loaded as float32. The files are complete in a folder beside it before the first is renamed. A kill between the
     two renames leaves the old one as FOLDER.previous, where `load_checkpoint` finds it.
     """
+    from transformers import Wav2Vec2Processor
+
+    from lact_asr_model.modeling_hybrid_asr import HybridASRForCTC
+
     folder = Path(folder)
     partial, previous = _sibling(folder, "partial"), _sibling(folder, "previous")
     shutil.rmtree(partial, ignore_errors=True)
     with without_progress_bar():
         state_dict = _compact(model) if compact else model.state_dict()
-        model.save_pretrained(partial, state_dict=state_dict, max_shard_size=max_shard_size)
-    processor.save_pretrained(partial)
+        pretrained: Any = HybridASRForCTC.of(model)
+        pretrained.save_pretrained(partial, state_dict=state_dict, max_shard_size=max_shard_size)
+    Wav2Vec2Processor(processor.feature_extractor, processor.tokenizer).save_pretrained(partial)
     if model_card is not None:
         (partial / "README.md").write_text(model_card, encoding="utf-8")
     if folder.exists():
@@ -73,7 +97,7 @@ def save_pretrained_folder(
     shutil.rmtree(previous, ignore_errors=True)
 
 
-def save_best_model(path: str | Path, model: HybridASRForCTC, vocabulary: Mapping[str, int]) -> None:
+def save_best_model(path: str | Path, model: HybridNetwork, vocabulary: Mapping[str, int]) -> None:
     """Write one file {"config", "vocabulary", "state_dict"}, which `torch.load(weights_only=True)` reads."""
     content = {
         "config": json.loads(model.config.to_json_string(use_diff=False)),
@@ -83,8 +107,8 @@ def save_best_model(path: str | Path, model: HybridASRForCTC, vocabulary: Mappin
     save_atomically(path, content)
 
 
-def load_best_model(path: str | Path) -> tuple[HybridASRForCTC, dict[str, int]]:
-    """Model (in evaluation mode) and vocabulary of `save_best_model`; errors as in `load_checkpoint`."""
+def load_best_model(path: str | Path) -> tuple[HybridNetwork, dict[str, int]]:
+    """Network (in evaluation mode) and vocabulary of `save_best_model`; errors as in `load_network`."""
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
     except OSError as error:
@@ -93,9 +117,8 @@ def load_best_model(path: str | Path) -> tuple[HybridASRForCTC, dict[str, int]]:
         raise UserError(f"checkpoint {path}: is not a PyTorch checkpoint; give a folder or a best_model.pt") from None
     if not isinstance(content, dict) or not _BEST_MODEL_KEYS.issubset(content):
         raise UserError(f"checkpoint {path}: is not of this recogniser; give a best_model.pt of training")
-    model = _build_model(path, content["config"], content["state_dict"])
-    _check_vocabulary(path, content["vocabulary"], model.config)
-    return model, content["vocabulary"]
+    vocabulary = content["vocabulary"]
+    return _build_network(path, content["config"], vocabulary, content["state_dict"]), vocabulary
 
 
 def save_atomically(path: str | Path, content: Any) -> None:
@@ -104,7 +127,7 @@ def save_atomically(path: str | Path, content: Any) -> None:
         torch.save(content, file)
 
 
-def _compact(model: HybridASRForCTC) -> dict[str, Tensor]:
+def _compact(model: HybridNetwork) -> dict[str, Tensor]:
     matrices = model.hidden_matrices()
     return {
         name: tensor.to(torch.float8_e4m3fn if name in matrices else torch.float16)
@@ -112,8 +135,8 @@ def _compact(model: HybridASRForCTC) -> dict[str, Tensor]:
     }
 
 
-def _load_folder(folder: Path) -> tuple[HybridASRForCTC, "Wav2Vec2Processor"]:
-    from transformers import Wav2Vec2Processor
+def _load_folder(folder: Path) -> tuple[HybridNetwork, Processor]:
+    from transformers import Wav2Vec2CTCTokenizer, Wav2Vec2FeatureExtractor
 
     if not folder.exists() and _sibling(folder, "previous").exists():
         folder = _sibling(folder, "previous")
@@ -125,25 +148,28 @@ def _load_folder(folder: Path) -> tuple[HybridASRForCTC, "Wav2Vec2Processor"]:
             f"checkpoint {folder}: holds a model of type {fields.get('model_type')!r}; "
             f"it must be {HybridASRConfig.model_type!r}"
         )
-    vocabulary = _read_json(folder, "vocab.json")
-    model = _build_model(folder, fields, _read_weights(folder))
-    _check_vocabulary(folder, vocabulary, model.config)
+    network = _build_network(folder, fields, _read_json(folder, "vocab.json"), _read_weights(folder))
     try:
-        processor = Wav2Vec2Processor.from_pretrained(folder)
+        feature_extractor = Wav2Vec2FeatureExtractor.from_pretrained(folder)
+        tokenizer = Wav2Vec2CTCTokenizer.from_pretrained(folder)
     except (OSError, ValueError, TypeError) as error:
         reason = str(error).splitlines()[0]
         raise UserError(f"checkpoint {folder}: its processor cannot be loaded ({reason}); save it again") from None
-    return model, processor
+    return network, Processor(feature_extractor, tokenizer)
 
 
-def _build_model(path: str | Path, fields: dict[str, Any], state_dict: dict[str, Tensor]) -> HybridASRForCTC:
-    model = HybridASRForCTC(HybridASRConfig(**fields))
+def _build_network(
+    path: str | Path, fields: dict[str, Any], vocabulary: Mapping[str, int], state_dict: dict[str, Tensor]
+) -> HybridNetwork:
+    with torch.device("meta"):
+        network = HybridNetwork(HybridASRConfig(**fields))
     try:
-        model.load_state_dict(state_dict)
+        network.load_state_dict({name: tensor.float() for name, tensor in state_dict.items()}, assign=True)
     except RuntimeError as error:
         first = str(error).splitlines()[1].strip().rstrip(".")
         raise UserError(f"checkpoint {path}: weights and configuration do not fit ({first}); save it again") from None
-    return model.eval()
+    _check_vocabulary(path, vocabulary, network.config)
+    return network.eval()
 
 
 def _check_vocabulary(path: str | Path, vocabulary: Mapping[str, int], config: HybridASRConfig) -> None:

@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from transformers import PretrainedConfig
-from transformers.activations import ACT2FN
 
+from lact_asr_model.activations import activation, activation_names
 from lact_asr_model.adaptation.options import check_option, model_options, parse_layers
 from lact_asr_model.errors import UserError
 
@@ -219,6 +219,11 @@ class HybridASRConfig(PretrainedConfig):
         for name, choices in _CHOICES.items():
             if getattr(self, name) not in choices:
                 self._reject(name, "one of " + ", ".join(choices))
+        for name in ("hidden_act", "feat_extract_activation"):
+            try:
+                activation(getattr(self, name))
+            except KeyError:
+                self._reject(name, "one of " + ", ".join(activation_names()))
         for name in ("num_attn_heads", "num_lact_heads"):
             if self.hidden_size % getattr(self, name):
                 self._reject(name, f"a divisor of hidden_size {self.hidden_size}")
@@ -293,8 +298,6 @@ _NOT_NEGATIVE = (
     "pad_token_id",
 )
 _CHOICES = {
-    "hidden_act": tuple(ACT2FN),
-    "feat_extract_activation": tuple(ACT2FN),
     "encoder_type": ("wav2vec2", MOONSHINE),
     "feat_extract_norm": ("group", "layer"),
     "newton_schulz_schedule": NEWTON_SCHULZ_SCHEDULES,

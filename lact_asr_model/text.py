@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from lact_asr_model.errors import UserError, print_warning
 
 if TYPE_CHECKING:
-    from transformers import Wav2Vec2Processor
+    from transformers import Wav2Vec2CTCTokenizer, Wav2Vec2FeatureExtractor, Wav2Vec2Processor
 
 BLANK = "<pad>"
 UNKNOWN = "<unk>"
@@ -100,24 +100,27 @@ def build_vocabulary(transcripts: Iterable[str]) -> dict[str, int]:
     return {token: index for index, token in enumerate([BLANK, UNKNOWN, WORD_SEPARATOR, *sorted(characters)])}
 
 
-def make_processor(vocabulary: Mapping[str, int], sampling_rate: int = 16000) -> "Wav2Vec2Processor":
-    """Feature extractor (zero mean, unit variance over an utterance's true length) and CTC tokenizer, as one.
+def make_feature_extractor(sampling_rate: int = 16000) -> "Wav2Vec2FeatureExtractor":
+    """Zero mean, unit variance over an utterance's true length."""
+    from transformers import Wav2Vec2FeatureExtractor
 
-    `save_pretrained` and `from_pretrained` of the result round-trip.
-    """
-    from transformers import Wav2Vec2CTCTokenizer, Wav2Vec2FeatureExtractor, Wav2Vec2Processor
-
-    feature_extractor = Wav2Vec2FeatureExtractor(
+    return Wav2Vec2FeatureExtractor(
         feature_size=1,
         sampling_rate=sampling_rate,
         padding_value=0.0,
         do_normalize=True,
         return_attention_mask=True,
     )
+
+
+def make_tokenizer(vocabulary: Mapping[str, int]) -> "Wav2Vec2CTCTokenizer":
+    """The CTC tokenizer of a vocabulary as `build_vocabulary` makes it."""
+    from transformers import Wav2Vec2CTCTokenizer
+
     with tempfile.TemporaryDirectory() as folder:
         vocabulary_path = Path(folder) / "vocab.json"
         vocabulary_path.write_text(json.dumps(dict(vocabulary)), encoding="utf-8")
-        tokenizer = Wav2Vec2CTCTokenizer(
+        return Wav2Vec2CTCTokenizer(
             str(vocabulary_path),
             bos_token=None,
             eos_token=None,
@@ -125,4 +128,10 @@ def make_processor(vocabulary: Mapping[str, int], sampling_rate: int = 16000) ->
             pad_token=BLANK,
             word_delimiter_token=WORD_SEPARATOR,
         )
-    return Wav2Vec2Processor(feature_extractor=feature_extractor, tokenizer=tokenizer)
+
+
+def make_processor(vocabulary: Mapping[str, int], sampling_rate: int = 16000) -> "Wav2Vec2Processor":
+    """Both as one; `save_pretrained` and `from_pretrained` of the result round-trip."""
+    from transformers import Wav2Vec2Processor
+
+    return Wav2Vec2Processor(make_feature_extractor(sampling_rate), make_tokenizer(vocabulary))

@@ -20,9 +20,8 @@ import torch
 import torch.nn.functional as F
 from safetensors import SafetensorError
 from torch import Tensor, nn
-from transformers import AutoConfig, AutoModel
-from transformers.activations import ACT2FN
 
+from lact_asr_model.activations import activation
 from lact_asr_model.configuration_hybrid_asr import MOONSHINE, HybridASRConfig
 from lact_asr_model.errors import UserError
 from lact_asr_model.ops.masks import length_mask
@@ -83,7 +82,7 @@ class ConvLayer(nn.Module):
             self.layer_norm = nn.LayerNorm(channels)
         elif config.feat_extract_norm == "group" and index == 0:
             self.layer_norm = MaskedGroupNorm(channels, channels, eps=_GROUP_NORM_EPSILON)
-        self.activation = ACT2FN[config.feat_extract_activation]
+        self.activation = activation(config.feat_extract_activation)
 
     def forward(self, hidden: Tensor, lengths: Tensor | None, filters: Tensor | None = None) -> Tensor:
         """[batch, channels, time] to the same layout.
@@ -173,6 +172,8 @@ class Wav2Vec2ConvEncoder(nn.Module):
         Raises:
             UserError: no such checkpoint, another kind of model, or conv layers of other sizes.
         """
+        from transformers import AutoConfig, AutoModel
+
         try:
             source = AutoConfig.from_pretrained(name_or_path)
         except (OSError, ValueError) as error:

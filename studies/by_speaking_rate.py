@@ -7,11 +7,11 @@ a second (of the reference, pauses included), with the word error rate and the i
 """
 
 import argparse
-import json
 from collections import defaultdict
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
+
+from records import read_records
 
 from lact_asr_model.errors import UserError, one_line_errors
 from lact_asr_model.metrics import ErrorCounts, word_errors
@@ -32,7 +32,11 @@ def print_table(arguments: argparse.Namespace) -> None:
     print("| evaluation | words a second | utterances | method: WER % (insertions per 100 words) |")
     print("|---|---|---|---|")
     for folder in arguments.output_dirs:
-        records = read_records(folder, arguments.condition)
+        records = [record for record in read_records(folder) if record["condition"] == arguments.condition]
+        if not records:
+            raise UserError(
+                f"{folder}: has nothing under the condition {arguments.condition!r}; give another --condition"
+            )
         for low, high in pairwise(EDGES):
             counts: dict[str, list[ErrorCounts]] = defaultdict(list)
             for record in records:
@@ -46,21 +50,6 @@ def print_table(arguments: argparse.Namespace) -> None:
                 for method, total in totals.items()
             )
             print(f"| {folder.name} | {low:g} to {high:g} | {len(next(iter(counts.values())))} | {cells} |")
-
-
-def read_records(folder: Path, condition: str) -> list[dict[str, Any]]:
-    """The records of a finished evaluation under one condition, each recognition once.
-
-    A stream that was stopped and resumed is recognised anew from its beginning, and its last records count.
-    """
-    if not (folder / "results.json").is_file():
-        raise UserError(f"{folder}: holds no finished evaluation; give the --output_dir of a `lact-asr evaluate`")
-    lines = (folder / "utterances.jsonl").read_text().splitlines()
-    of_condition = (record for line in lines if (record := json.loads(line))["condition"] == condition)
-    records = {(record["method"], record["id"]): record for record in of_condition}
-    if not records:
-        raise UserError(f"{folder}: has nothing under the condition {condition!r}; give another --condition")
-    return list(records.values())
 
 
 if __name__ == "__main__":

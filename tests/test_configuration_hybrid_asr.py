@@ -25,7 +25,7 @@ POSITIVE_NUMBERS = (
 )
 PROBABILITIES = (
     *("hidden_dropout", "attention_dropout", "feat_proj_dropout", "layerdrop", "mask_prob", "ttt_mask_prob"),
-    *("ttt_unadapted_share", "intermediate_ctc_weight"),
+    *("ttt_stream_decay", "intermediate_ctc_weight"),
 )
 NOT_NEGATIVE_NUMBERS = (
     *(
@@ -77,6 +77,7 @@ INVALID: list[tuple[str, Any]] = [
     ("wav2vec2_model_name", 3),
     *(("ttt_parameters", value) for value in ("", "norms+", None, 3)),
     *(("intermediate_ctc_layers", value) for value in (None, 3, "3", [0], [16], [3, 2], [2, 2], [2.0], [True])),
+    *(("ttt_unadapted_share", value) for value in (-0.1, 1.1, "x", True, None, NAN)),
     ("ttt_exit_layer", 1),  # no intermediate head is there by default
 ]
 

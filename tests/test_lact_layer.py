@@ -9,8 +9,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from lact_asr_model.configuration_hybrid_asr import HybridASRConfig
+from lact_asr_model.hybrid_network import LactBlock
 from lact_asr_model.lact_layer import FastWeightMemory, WindowedAttention, inverse_softplus
-from lact_asr_model.modeling_hybrid_asr import HybridASRForCTC, LactBlock
+from lact_asr_model.modeling_hybrid_asr import HybridASRForCTC
 from lact_asr_model.ops.fast_weights.closed_form import FastWeights
 from lact_asr_model.ops.newton_schulz import newton_schulz
 

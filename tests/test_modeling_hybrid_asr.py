@@ -17,7 +17,8 @@ from torch.nn import functional as F
 from transformers import AutoConfig, AutoModelForCTC, pipeline
 
 from lact_asr_model.configuration_hybrid_asr import HybridASRConfig
-from lact_asr_model.modeling_hybrid_asr import HybridASRForCTC, HybridASROutput, count_parameters, last_state
+from lact_asr_model.hybrid_network import HybridASROutput, count_parameters, last_state
+from lact_asr_model.modeling_hybrid_asr import HybridASRForCTC
 from lact_asr_model.text import build_vocabulary, make_processor
 
 ALPHABET = "ABCDEFGHIJKLMNOPQRSTUVWXYZ'"

@@ -4,12 +4,11 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
 from pathlib import Path
-from typing import cast
+from typing import TYPE_CHECKING, cast
 
 import numpy as np
 import torch
 from torch import Tensor, nn
-from transformers import Wav2Vec2Processor
 
 from lact_asr_model.acoustic_models.acoustic_model import AcousticModel, normalize_recordings
 from lact_asr_model.acoustic_models.functional import FunctionalSpeech, frozen_copy
@@ -17,8 +16,13 @@ from lact_asr_model.acoustic_models.vocabulary import vocabulary_of
 from lact_asr_model.adaptation.options import AdaptationOptions, options_from_config
 from lact_asr_model.adaptation.protocol import Speech, WeightGroup, Weights
 from lact_asr_model.errors import UserError
-from lact_asr_model.modeling_hybrid_asr import HybridASRForCTC, last_state
+from lact_asr_model.hybrid_network import HybridNetwork, last_state
 from lact_asr_model.wav2vec2_encoder import Wav2Vec2ConvEncoder
+
+if TYPE_CHECKING:
+    from transformers import Wav2Vec2Processor
+
+    from lact_asr_model.checkpoint_io import Processor
 
 
 class HybridAcousticModel(AcousticModel):
@@ -32,7 +36,9 @@ class HybridAcousticModel(AcousticModel):
 
     is_batched = True
 
-    def __init__(self, model: HybridASRForCTC, processor: Wav2Vec2Processor, folder: Path | None = None) -> None:
+    def __init__(
+        self, model: HybridNetwork, processor: "Processor | Wav2Vec2Processor", folder: Path | None = None
+    ) -> None:
         config = model.config
         self.model = model
         self.processor = processor
@@ -122,7 +128,7 @@ class _Stretch:
     """A stretch of audio up to the first weight that moves: what is computed once."""
 
     def __init__(
-        self, model: HybridASRForCTC, inputs: Mapping[str, Tensor], conv_layers: Sequence[int], blocks: Sequence[int]
+        self, model: HybridNetwork, inputs: Mapping[str, Tensor], conv_layers: Sequence[int], blocks: Sequence[int]
     ) -> None:
         self._model = model
         self._encoder = cast("Wav2Vec2ConvEncoder", model.encoder)
@@ -160,7 +166,7 @@ class _Stretch:
 class _Heard:
     """See `adaptation.protocol.Heard`. state: [batch, frames, hidden], at the head that the logits come from."""
 
-    model: HybridASRForCTC
+    model: HybridNetwork
     logits: Tensor
     state: Tensor
     frame_mask: Tensor
@@ -181,7 +187,7 @@ class _HybridSpeech:
 
     def __init__(
         self,
-        model: HybridASRForCTC,
+        model: HybridNetwork,
         whole: Mapping[str, Tensor],
         beginning: Mapping[str, Tensor],
         conv_layers: Sequence[int],

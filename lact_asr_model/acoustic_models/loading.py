@@ -20,10 +20,9 @@ def load(name: str | Path | None = None, *, language: str | None = None) -> "Aco
     Raises:
         UserError: nothing is there, it is incomplete, of another kind, or does not have the language.
     """
-    from lact_asr_model.acoustic_models.functional import frozen_copy
     from lact_asr_model.acoustic_models.hybrid import HybridAcousticModel
     from lact_asr_model.acoustic_models.onnx_model import DESCRIPTION_NAME
-    from lact_asr_model.checkpoint_io import BUNDLED_MODEL_DIR, load_checkpoint
+    from lact_asr_model.checkpoint_io import BUNDLED_MODEL_DIR, load_network
 
     path = None if name is None else Path(name)
     if name is not None and _is_hub_id(str(name)):
@@ -36,9 +35,9 @@ def load(name: str | Path | None = None, *, language: str | None = None) -> "Aco
         raise UserError(f"checkpoint {path}: is exported; `lact-asr transcribe --runtime onnx` and `load_onnx` take it")
     if language is not None:
         raise UserError(f"language {language}: this model has no languages to choose from; leave it out")
-    model, processor = load_checkpoint(path)
+    network, processor = load_network(path)
     folder = BUNDLED_MODEL_DIR if path is None else path if path.is_dir() else path.parent
-    return _named(HybridAcousticModel(frozen_copy(model), processor, folder), name)
+    return _named(HybridAcousticModel(network.requires_grad_(False), processor, folder), name)
 
 
 def as_acoustic_model(model: Any, processor: Any = None) -> "AcousticModel":
@@ -54,7 +53,7 @@ def as_acoustic_model(model: Any, processor: Any = None) -> "AcousticModel":
     from lact_asr_model.acoustic_models.functional import frozen_copy
     from lact_asr_model.acoustic_models.hugging_face import HuggingFaceAcousticModel
     from lact_asr_model.acoustic_models.hybrid import HybridAcousticModel
-    from lact_asr_model.modeling_hybrid_asr import HybridASRForCTC
+    from lact_asr_model.hybrid_network import HybridNetwork
 
     if hasattr(model, "weight_groups"):
         return model
@@ -67,7 +66,7 @@ def as_acoustic_model(model: Any, processor: Any = None) -> "AcousticModel":
             raise UserError(
                 f"model {type(model).__name__}: no processor was found for it; give processor=..."
             ) from None
-    if isinstance(model, HybridASRForCTC):
+    if isinstance(model, HybridNetwork):
         return HybridAcousticModel(frozen_copy(model), processor)
     if not hasattr(model, "lm_head"):
         raise UserError(f"model {type(model).__name__}: has no CTC head; load it with AutoModelForCTC")

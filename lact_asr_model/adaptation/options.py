@@ -27,9 +27,10 @@ def _option(
     at_least: float = 0,
     above: float | None = None,
     below: float = math.inf,
+    at_most: float = math.inf,
 ) -> dict[str, Any]:
     """What the command line and the validation need to know about a field."""
-    limits = {"at_least": at_least, "above": above, "below": below}
+    limits = {"at_least": at_least, "above": above, "below": below, "at_most": at_most}
     return {"help": help, "metavar": metavar, "choices": choices, **limits}
 
 
@@ -111,9 +112,10 @@ class AdaptationOptions:
     unadapted_share: float = field(
         default=0.0,
         metadata=_option(
-            "weight of the log-probabilities before adaptation in the answer; 0: the adapted ones alone",
+            "weight of the log-probabilities before adaptation in the answer; 0: the adapted ones alone, 1: those "
+            "before alone, so that a stream learns for the recordings to come, and no pass follows the steps",
             metavar="SHARE",
-            below=1,
+            at_most=1,
         ),
     )
     speed: str = field(
@@ -135,6 +137,12 @@ class AdaptationOptions:
     )
     reset_every: int = field(
         default=0, metadata=_option("a stream starts anew after N recordings; 0: never", metavar="N")
+    )
+    stream_decay: float = field(
+        default=0.0,
+        metadata=_option(
+            "share of what a stream has learned that it forgets after a recording", metavar="SHARE", below=1
+        ),
     )
     seed: int = field(default=0, metadata=_option("of the masks", metavar="N"))
 
@@ -186,10 +194,10 @@ def check_option(option: dataclasses.Field, value: Any, name: str) -> None:
         else:
             is_valid, valid = names_groups(value), f"{BOTH}, or one or more of {', '.join(GROUPS)}, joined by +"
     elif is_valid:
-        least, above, below = metadata["at_least"], metadata["above"], metadata["below"]
-        is_valid = least <= value < below and (above is None or value > above)
+        least, above, below, most = (metadata[name] for name in ("at_least", "above", "below", "at_most"))
+        is_valid = least <= value < below and value <= most and (above is None or value > above)
         valid += f" above {above:g}" if above is not None else f" of {least:g} or more"
-        valid += f" and below {below:g}" if below < math.inf else ""
+        valid += f" and below {below:g}" if below < math.inf else f" and at most {most:g}" if most < math.inf else ""
     if not is_valid:
         raise UserError(f"{name} is {value!r}; it must be {valid}")
 

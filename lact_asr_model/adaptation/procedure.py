@@ -151,6 +151,8 @@ def adapt(
                 if not learns.any():
                     return Adaptation(start, start, losses, *unadapted, unadapted[0])
             weights = moving.step(weights, listening.gradients(losses_of_step), learns)
+        if unadapted is not None and options.unadapted_share == 1:
+            return Adaptation(weights, start, losses, *unadapted, unadapted[0])
         logits, frame_mask = speech.recognize(weights)
         if unadapted is None:
             return Adaptation(weights, start, losses, logits, frame_mask)

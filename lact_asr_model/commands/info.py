@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING, Any
 from lact_asr_model.errors import one_line_errors
 
 if TYPE_CHECKING:
-    from lact_asr_model.modeling_hybrid_asr import HybridASRForCTC
+    from lact_asr_model.hybrid_network import HybridNetwork
 
 MILLISECONDS = 1000
 
 
-def model_facts(model: "HybridASRForCTC") -> dict[str, Any]:
+def model_facts(model: "HybridNetwork") -> dict[str, Any]:
     """Frame geometry, shape and parameter counts of `model`; it may live on the meta device."""
-    from lact_asr_model.modeling_hybrid_asr import count_parameters
+    from lact_asr_model.hybrid_network import count_parameters
 
     config = model.config
     return {
@@ -68,15 +68,15 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _load(arguments: argparse.Namespace) -> "HybridASRForCTC":
+def _load(arguments: argparse.Namespace) -> "HybridNetwork":
     """The model of a checkpoint, or, without weights, that of a configuration."""
     import torch
 
-    from lact_asr_model.checkpoint_io import load_checkpoint
+    from lact_asr_model.checkpoint_io import load_network
     from lact_asr_model.configuration_hybrid_asr import HybridASRConfig
-    from lact_asr_model.modeling_hybrid_asr import HybridASRForCTC
+    from lact_asr_model.hybrid_network import HybridNetwork
 
     if arguments.config is None:
-        return load_checkpoint(arguments.checkpoint)[0]
+        return load_network(arguments.checkpoint)[0]
     with torch.device("meta"):
-        return HybridASRForCTC(HybridASRConfig.from_file(arguments.config))
+        return HybridNetwork(HybridASRConfig.from_file(arguments.config))

@@ -30,7 +30,10 @@ def read_lexicon(path: str | Path) -> list[LexiconEntry]:
         word, tab, characters = line.strip().partition("\t")
         if not word:
             continue
-        symbols = characters.split() if tab else list(word)
+        if not tab and " " not in word and word != WORD_SEPARATOR:
+            entries.append(LexiconEntry(word, word.removesuffix(WORD_SEPARATOR)))
+            continue
+        symbols = characters.split()
         if symbols[-1:] == [WORD_SEPARATOR]:
             symbols.pop()
         if not symbols or " " in word or any(len(symbol) != 1 for symbol in symbols):

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from lact_asr_model.errors import UserError
 from lact_asr_model.evaluation.summary import format_table
-from lact_asr_model.modeling_hybrid_asr import HybridASRForCTC, count_parameters
+from lact_asr_model.hybrid_network import HybridNetwork, count_parameters
 
 if TYPE_CHECKING:
     from huggingface_hub import ModelCard
@@ -53,7 +53,7 @@ print(recognise("speech.wav", chunk_length_s=30, return_timestamps="word"))
 
 def make_card(
     name: str,
-    model: HybridASRForCTC,
+    model: HybridNetwork,
     vocabulary: Iterable[str],
     *,
     license: str | None = None,

@@ -105,6 +105,7 @@ class Transcriber:
 
     def reset_stream(self) -> None:
         """Begin a new stream: the next recording is adapted to from the model's own weights."""
+        self._stream_start: Weights | None = None
         self._stream_weights: Weights | None = None
         self._stream_length = 0
 
@@ -309,7 +310,11 @@ class Transcriber:
         """The next recording of a stream starts from what this one was adapted to."""
         if not self.is_stream:
             return
-        self._stream_weights = adaptation.weights
+        self._stream_start = self._stream_start or adaptation.start
+        self._stream_weights = {
+            name: weight.lerp(self._stream_start[name], options.stream_decay)
+            for name, weight in adaptation.weights.items()
+        }
         self._stream_length += 1
         if self._stream_length == options.reset_every:
             self.reset_stream()

@@ -11,7 +11,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from lact_asr_model.acoustic_models.hybrid import HybridAcousticModel
 from lact_asr_model.adaptation.procedure import adapt_for_training
-from lact_asr_model.modeling_hybrid_asr import HybridASRForCTC, LactBlock
+from lact_asr_model.hybrid_network import HybridNetwork, LactBlock
 
 
 def adapted_weights(
@@ -33,7 +33,7 @@ def adapted_weights(
 
 
 @contextmanager
-def evaluating(model: HybridASRForCTC) -> Iterator[None]:
+def evaluating(model: HybridNetwork) -> Iterator[None]:
     """Dropout and LayerDrop off; afterwards every module is in the mode in which it was.
 
     The blocks alone, without their parts, stay in training mode: they have no dropout of their own, and recompute
@@ -52,7 +52,7 @@ def evaluating(model: HybridASRForCTC) -> Iterator[None]:
 
 
 @contextmanager
-def _adapting(model: HybridASRForCTC, is_exact: bool) -> Iterator[None]:
+def _adapting(model: HybridNetwork, is_exact: bool) -> Iterator[None]:
     """`evaluating`; attention's fused kernels have no second derivative, which the exact gradient needs."""
     with evaluating(model), sdpa_kernel(SDPBackend.MATH) if is_exact else nullcontext():
         yield

@@ -21,7 +21,8 @@ from lact_asr_model.checkpoint_io import save_pretrained_folder
 from lact_asr_model.configuration_hybrid_asr import HybridASRConfig
 from lact_asr_model.data.sources import read_utterances
 from lact_asr_model.errors import UserError, one_line_errors
-from lact_asr_model.modeling_hybrid_asr import HybridASRForCTC, LactBlock
+from lact_asr_model.hybrid_network import LactBlock
+from lact_asr_model.modeling_hybrid_asr import HybridASRForCTC
 from lact_asr_model.text import build_vocabulary, make_processor
 from lact_asr_model.wav2vec2_encoder import ConvLayer, MaskedGroupNorm, Wav2Vec2ConvEncoder
 

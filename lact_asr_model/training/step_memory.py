@@ -8,7 +8,7 @@ where a GPU's are in bfloat16.
 import weakref
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor
@@ -17,6 +17,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from lact_asr_model.acoustic_models.hybrid import HybridAcousticModel
+from lact_asr_model.hybrid_network import LactBlock
 from lact_asr_model.modeling_hybrid_asr import HybridASRForCTC
 from lact_asr_model.training.adapted_step import adapted_weights
 from lact_asr_model.training.setup import recompute_activations
@@ -55,7 +56,7 @@ def count_working_bytes(
         if recompute:
             recompute_activations(model)
         if is_gpu:
-            for block in model.layers:
+            for block in cast("list[LactBlock]", list(model.layers)):
                 block.attention.dropout = 0.0
         inputs = {
             "input_values": torch.empty(1, num_samples),

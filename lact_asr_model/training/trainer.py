@@ -506,7 +506,7 @@ class Trainer:
             "skipped": progress.skipped,
         }
         if self.test_utterances:
-            best_model, _ = load_best_model(output_dir / BEST_MODEL)
+            best_model = HybridASRForCTC.of(load_best_model(output_dir / BEST_MODEL)[0])
             test = self._recognise(best_model.to(self.accelerator.device), self.test_utterances)
             results["test"] = test.summary()
             self.tracker.say(f"{arguments.test_subset}: {test.describe()}")

@@ -18,8 +18,8 @@ from lact_asr_model.data.dataset import UtteranceDataset
 from lact_asr_model.data.utterance import Utterance
 from lact_asr_model.decoding.greedy import greedy_decode
 from lact_asr_model.errors import UserError
+from lact_asr_model.hybrid_network import HybridNetwork
 from lact_asr_model.metrics import ErrorCounts, character_errors, error_report, word_errors
-from lact_asr_model.modeling_hybrid_asr import HybridASRForCTC
 from lact_asr_model.training.adapted_step import evaluating
 from lact_asr_model.training.loading import make_loader, model_inputs, read_batches
 
@@ -65,7 +65,7 @@ class ValidationResult:
 
 
 def validate(
-    model: HybridASRForCTC,
+    model: HybridNetwork,
     utterances: Sequence[Utterance],
     processor: Wav2Vec2Processor,
     accelerator: Accelerator,
@@ -109,7 +109,7 @@ def validate(
 
 @torch.no_grad()
 def _recognise(
-    model: HybridASRForCTC,
+    model: HybridNetwork,
     utterances: list[Utterance],
     processor: Wav2Vec2Processor,
     accelerator: Accelerator,

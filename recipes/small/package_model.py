@@ -13,7 +13,7 @@ from pathlib import Path
 
 from lact_asr_model.adaptation.options import options_from_config
 from lact_asr_model.checkpoint_io import load_checkpoint, save_pretrained_folder
-from lact_asr_model.modeling_hybrid_asr import count_parameters
+from lact_asr_model.hybrid_network import count_parameters
 
 CARD = Path(__file__).with_name("model_card.md")
 

@@ -31,6 +31,7 @@ mkdir -p "$work"
 steps=5000
 [ -z "$init_from" ] || steps=1300
 config=${CONFIG:-configs/small_asr_config.json} adapted_steps=${ADAPTED_STEPS:-0} robust_steps=${ROBUST_STEPS:-$steps}
+read_steps=${READ_STEPS:-600}
 if "$python" -c 'import sys, torch; sys.exit(not torch.cuda.is_available())'; then
     max_minutes=${4:-${MAX_MINUTES:-9}}
     batch_seconds=${BATCH_SECONDS:-240} warmup_steps=300 eval_every=500 num_workers=12 ema_decay=0.999
@@ -114,9 +115,14 @@ train() {
 
 # train: with noise, rooms, speeds, vocal tracts and microphones; then, if asked to, through the adaptation
 train robust "$init_from" "$robust_steps" 8e-4 "$warmup_steps" "$seed"
-trained=robust trainings=("$work/robust")
+# read: the same with more read speech, by a falling rate
+twice=train-clean-10h+train-clean-10h+train-mini+train-mini+common-voice-v1/train.jsonl+speechocean762/train.jsonl
+twice+=+$work/named/ljspeech.jsonl+$work/speech/manifest.jsonl
+train read "$work/robust/best_model" "$read_steps" 6e-4 20 $((seed + 1)) --train_subset "$twice" \
+    --val_subset dev-mini --lr_schedule cosine --eval_every 150
+trained=read trainings=("$work/robust" "$work/read")
 if ((adapted_steps)); then
-    train adapted "$work/robust/best_model" "$adapted_steps" 1e-4 20 $((seed + 1)) --enable_ttt --ttt_share 0.5
+    train adapted "$work/read/best_model" "$adapted_steps" 1e-4 20 $((seed + 2)) --enable_ttt --ttt_share 0.5
     trained=adapted trainings+=("$work/adapted")
 fi
 [ "${UNTIL:-}" != train ] || exit 0
@@ -128,7 +134,9 @@ if [ ! -e "$work/tuned.done" ]; then
     "$python" recipes/small/package_model.py "$work/$trained/best_model" "${trainings[@]}" --output_dir "$model"
     for adapted in "" --use_ttt; do
         "$python" -m lact_asr_model.cli tune-lm --checkpoint "$model" --data_dir "$data" \
-            --subset dev-mini $adapted
+            --subset dev-mini+common-voice-v1/dev.jsonl --max_utterances 160 --num_threads 1 \
+            --conditions clean,noise:10,room,gaussian:0.005 --noise_dir "$work/noise" \
+            --impulse_response_dir "$data/rir" --num_trials 25 --beam_size 50 --lm_weight 0.7 --word_score 0.5 $adapted
     done
     touch "$work/tuned.done"
 fi

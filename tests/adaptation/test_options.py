@@ -21,7 +21,7 @@ OTHER_VALUES: dict[str, Any] = {
     "loss_type": "entropy", "steps": 2, "steps_with_lm": 3, "mask_prob": 0.25, "mask_span_frames": 3,
     "learning_rate": 0.03, "front_end_step": 0.04, "parameters": "both", "layers": "1", "conv_layers": "0-2,6",
     "exit_layer": 1, "max_seconds": 5.5, "temperature": 1.5, "skip_entropy": 0.5, "unadapted_share": 0.25,
-    "speed": "fast", "mode": "continual", "reset_every": 3,
+    "speed": "fast", "mode": "continual", "reset_every": 3, "stream_decay": 0.1,
 }  # fmt: skip
 
 
@@ -132,7 +132,8 @@ def test_a_change_wins_over_the_config_even_if_it_is_zero(name: str, configured:
         {"skip_entropy": -0.1},
         {"max_seconds": -1.0},
         {"skip_entropy": float("nan")},
-        {"unadapted_share": 1.0},
+        {"unadapted_share": 1.01},
+        {"stream_decay": 1.0},
         {"mode": "forever"},
         {"reset_every": -1},
         {"seed": -1},
@@ -154,7 +155,7 @@ def test_boundaries_are_accepted() -> None:
     )
     options = AdaptationOptions(**nothing, steps=0, exit_layer=0, reset_every=0, mask_span_frames=1, seed=0)
     assert options.steps == 0
-    assert AdaptationOptions(steps=999, temperature=1e-9).temperature == 1e-9
+    assert AdaptationOptions(steps=999, temperature=1e-9, unadapted_share=1).temperature == 1e-9
 
 
 @pytest.mark.parametrize(

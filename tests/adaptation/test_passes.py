@@ -84,6 +84,12 @@ def test_what_is_recognised_with_certainty_costs_no_second_pass(
     assert counts(with_exit, batch, with_exit.model.layers, **changes) == [passes] * 4
 
 
+def test_what_a_stream_learns_after_it_has_answered_costs_no_pass_behind_the_steps(
+    with_exit: HybridAcousticModel, batch: dict[str, Tensor]
+) -> None:
+    assert counts(with_exit, batch, with_exit.model.layers, parameters="front_end", unadapted_share=1.0) == [STEPS] * 4
+
+
 def test_a_beginning_is_encoded_beside_the_whole(with_exit: HybridAcousticModel, batch: dict[str, Tensor]) -> None:
     changes = {"parameters": "fast_weights", "layers": "2", "max_seconds": 0.5}
     assert counts(with_exit, batch, with_exit.model.encoder.conv_layers, **changes) == [2] * 7

@@ -13,6 +13,7 @@ from lact_asr_model.acoustic_models.hybrid import HybridAcousticModel
 from lact_asr_model.adaptation.options import AdaptationOptions
 from lact_asr_model.adaptation.peers import PEERS, Peer, adapt_with_peer
 from lact_asr_model.adaptation.procedure import adapt
+from lact_asr_model.adaptation.protocol import Weights
 from lact_asr_model.decoding.greedy import GreedyDecoder
 from lact_asr_model.decoding.hypothesis import Decoder, Hypothesis, Word
 from lact_asr_model.errors import UserError
@@ -324,11 +325,16 @@ def log_probs_of_stream(
     model: AcousticModel, recordings: list[np.ndarray], options: AdaptationOptions = STREAM
 ) -> list[torch.Tensor]:
     """What the recordings should be recognised as: each adapted to from the weights of the one before it."""
-    start, log_probs = None, []
+    start: Weights | None = None
+    learned: Weights | None = None
+    log_probs = []
     for samples in recordings:
         adaptation = adapt(model, model.prepare([samples]), options, start)
         assert adaptation.is_adapted.all()
-        start = adaptation.weights
+        learned = learned or adaptation.start
+        start = {
+            name: torch.lerp(weight, learned[name], options.stream_decay) for name, weight in adaptation.weights.items()
+        }
         log_probs.append(torch.log_softmax(adaptation.logits[0], dim=-1))
     return log_probs
 
@@ -386,6 +392,29 @@ def test_a_stream_of_any_model_goes_on(foreign: HuggingFaceAcousticModel, stream
     assert_heard(decoder, expected)
     (fresh,) = log_probs_of_stream(foreign, stream[1:2], options)
     assert (expected[1] - fresh).abs().max() > 0.1
+
+
+@pytest.mark.parametrize("share", [0.0, 1.0])
+def test_a_stream_forgets_a_share_of_what_it_learned(
+    decisive: HybridAcousticModel, stream: list[np.ndarray], share: float
+) -> None:
+    options = replace(STREAM, stream_decay=0.5, unadapted_share=share)
+    decoder = KeepingDecoder()
+    Transcriber(decisive, decoder=decoder, ttt_options=options).transcribe_samples(stream)
+    expected = log_probs_of_stream(decisive, stream, options)
+    assert_heard(decoder, expected)
+    (fresh,) = log_probs_of_stream(decisive, stream[2:], options)
+    unforgotten = log_probs_of_stream(decisive, stream, replace(options, stream_decay=0.0))
+    for other in (fresh, unforgotten[2]):
+        assert (expected[2] - other).abs().max() > 0.01
+
+
+def test_a_stream_can_answer_before_it_learns(decisive: HybridAcousticModel, stream: list[np.ndarray]) -> None:
+    options = replace(STREAM, unadapted_share=1.0)
+    decoder = KeepingDecoder()
+    Transcriber(decisive, decoder=decoder, ttt_options=options).transcribe_samples(stream[:1])
+    plain = decisive.log_probs(*decisive.recognize(decisive.prepare(stream[:1])))
+    assert_heard(decoder, plain)
 
 
 def test_a_stream_can_begin_anew(decisive: HybridAcousticModel, stream: list[np.ndarray]) -> None:

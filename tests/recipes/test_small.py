@@ -35,7 +35,7 @@ case "$*" in
 esac
 """
 ALL_STAGES = [
-    *("synthesize_speech", "name_speakers", "check_leakage", "training.moonshine", "fit_head", "robust"),
+    *("synthesize_speech", "name_speakers", "check_leakage", "training.moonshine", "fit_head", "robust", "read"),
     *("package_model", "tune-lm", "tune-lm", "tables"),
 ]
 PREPARE = ALL_STAGES[:3]
@@ -68,6 +68,7 @@ def run(tmp_path: Path, log: Path) -> Run:
             "HAS_GPU",
             "MOONSHINE",
             "ROBUST_STEPS",
+            "READ_STEPS",
             "ADAPTED_STEPS",
         }
         inherited = {name: value for name, value in os.environ.items() if name not in unset}
@@ -86,7 +87,7 @@ def stages(log: Path) -> list[str]:
         output = Path(words[words.index("--output_dir") + 1]).name if "--output_dir" in words else ""
         program = " ".join(words[1:3]) if words[0] == "-m" else words[0]
         found.append(
-            output if output in {"robust", "adapted"} else next(stage for stage in ALL_STAGES if stage in program)
+            output if output in {"robust", "read", "adapted"} else next(stage for stage in ALL_STAGES if stage in program)
         )
     return found
 
@@ -97,13 +98,15 @@ def test_stages_in_order_on_a_cpu(run: Run, log: Path, tmp_path: Path) -> None:
     assert stages(log) == ALL_STAGES
     commands = log.read_text().splitlines()
     assert "--moonshine UsefulSensors/moonshine-base " in commands[3]
-    (training,) = [command for command in commands if "train_hybrid_asr" in command]
+    training, reading = [command for command in commands if "train_hybrid_asr" in command]
     assert f"--init_from {tmp_path}/work/head --config_path configs/small_asr_config.json" in training
     assert f"+{tmp_path}/work/named/an4.jsonl+{tmp_path}/work/speech/manifest.jsonl --val_subset" in training
     assert "--augment" in training and "--mixed_precision" in training and "--max_steps 5000" in training
     assert "--lr_schedule stable" in training and "--join_share 0.6" in training and "--ema_decay 0.995" in training
     assert not any(flag in training for flag in ("--max_minutes", "--enable_ttt"))
-    assert f"{tmp_path}/work/robust/best_model {tmp_path}/work/robust --output_dir" in commands[-4]
+    assert f"--init_from {tmp_path}/work/robust/best_model" in reading and "--max_steps 600" in reading
+    assert reading.endswith("--val_subset dev-mini --lr_schedule cosine --eval_every 150")
+    assert f"{tmp_path}/work/read/best_model {tmp_path}/work/robust {tmp_path}/work/read --output_dir" in commands[-4]
     assert "--use_ttt" not in commands[-3] and commands[-2].endswith("--use_ttt")
     assert f"--documents {tmp_path}/work/bundled_model/README.md" in commands[-1]
     assert not (tmp_path / "work" / "noise" / "rain").exists()  # held out
@@ -113,7 +116,7 @@ def test_what_is_done_is_not_done_again(run: Run, log: Path) -> None:
     run(UNTIL="prepare")
     assert stages(log) == PREPARE
     run(UNTIL="train")
-    assert stages(log) == ALL_STAGES[:6]
+    assert stages(log) == ALL_STAGES[:7]
     run()
     assert stages(log) == ALL_STAGES
     run()
@@ -127,7 +130,7 @@ def test_every_source_is_looked_through_and_a_leak_ends_it(run: Run, log: Path, 
     assert run(LEAK="test-clean", TEST_CLEAN_DIR=str(tmp_path / "clean"), UNTIL="train").returncode == 0
     checks = [command for command in log.read_text().splitlines() if "check_leakage" in command]
     assert checks[2].endswith(f"--held_out {tmp_path}/clean/LibriSpeech/test-clean")
-    (training,) = [command.split() for command in log.read_text().splitlines() if "train_hybrid_asr" in command]
+    training = next(line.split() for line in log.read_text().splitlines() if "train_hybrid_asr" in line)
     sources = training[training.index("--train_subset") + 1]
     assert all(f"--train {sources} --held_out" in check for check in checks)
 
@@ -135,19 +138,20 @@ def test_every_source_is_looked_through_and_a_leak_ends_it(run: Run, log: Path, 
 def test_going_on_from_a_checkpoint(run: Run, log: Path, tmp_path: Path) -> None:
     (tmp_path / "former").mkdir()
     run(INIT_FROM=str(tmp_path / "former"), UNTIL="train")
-    assert stages(log) == [*PREPARE, "robust"]
-    training = log.read_text().splitlines()[-1]
+    assert stages(log) == [*PREPARE, "robust", "read"]
+    training = log.read_text().splitlines()[-2]
     assert f"--init_from {tmp_path}/former " in training and "--max_steps 1300" in training
 
 
 def test_a_stage_through_the_adaptation_if_asked_for(run: Run, log: Path, tmp_path: Path) -> None:
     (tmp_path / "moonshine").mkdir()
     run(ADAPTED_STEPS="5", MOONSHINE=str(tmp_path / "moonshine"))
-    assert stages(log) == [*ALL_STAGES[:6], "adapted", *ALL_STAGES[6:]]
+    assert stages(log) == [*ALL_STAGES[:7], "adapted", *ALL_STAGES[7:]]
     commands = log.read_text().splitlines()
     assert f"--moonshine {tmp_path}/moonshine " in commands[3]
-    assert f"--init_from {tmp_path}/work/robust/best_model" in commands[6] and "--enable_ttt" in commands[6]
-    assert f"{tmp_path}/work/adapted/best_model {tmp_path}/work/robust {tmp_path}/work/adapted " in commands[7]
+    assert f"--init_from {tmp_path}/work/read/best_model" in commands[7] and "--enable_ttt" in commands[7]
+    folders = " ".join(f"{tmp_path}/work/{name}" for name in ("adapted/best_model", "robust", "read", "adapted"))
+    assert f"{folders} --output_dir" in commands[8]
 
 
 def test_a_gpu_trains_in_pieces(run: Run, log: Path, tmp_path: Path) -> None:
@@ -159,7 +163,7 @@ def test_a_gpu_trains_in_pieces(run: Run, log: Path, tmp_path: Path) -> None:
     (tmp_path / "work" / "robust" / "results.json").write_text('{"stop_reason": "max_minutes", "step": 2}\n')
     assert run("7", HAS_GPU="1").returncode == 0
     assert stages(log) == ALL_STAGES
-    (words,) = [command.split() for command in log.read_text().splitlines() if "train_hybrid_asr" in command]
+    words = next(line.split() for line in log.read_text().splitlines() if "train_hybrid_asr" in line)
     assert "--resume" in words and "--mixed_precision" in words and "0.999" in words
     assert 8 < float(words[words.index("--max_minutes") + 1]) < 9
     assert words[words.index("--seed") + 1] == "7"
