@@ -56,7 +56,7 @@ def _measure(arguments: argparse.Namespace) -> str:
     config = HybridASRConfig(num_hidden_layers=1)
     block = HybridASRForCTC(config).eval().layers[0]
     modules = {MEMORY: block.memory, ORACLE: block.memory, WINDOW: block.attention, FULL: block.attention}
-    rows = [["seconds of audio", "layer", "forward, s", "/ full attention", "and backward, s", "/ full attention"]]
+    rows = [["seconds of audio", "layer", "forward, s", "/ full attention", "with backward, s", "/ full attention"]]
     for audio_seconds in QUICK_SECONDS if arguments.quick else SECONDS:
         hidden = torch.randn(1, int(config.num_frames(audio_seconds * config.sampling_rate)), config.hidden_size)
         names = [name for name in modules if name != ORACLE or audio_seconds <= LONGEST_OF_ORACLE_SECONDS]

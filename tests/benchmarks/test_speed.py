@@ -53,7 +53,7 @@ def test_a_layer_stands_beside_its_oracle_and_full_attention(run: Callable, tiny
     (rows,) = run("layer_speed", HybridASRConfig=lambda **changes: tiny_config, LONGEST_OF_ORACLE_SECONDS=1)
     layers = ["layer memory", "layer memory, oracle", "windowed attention", "full attention"]
     assert [row["layer"] for row in rows] == 2 * layers
-    assert [row["and backward, s"] == "" for row in rows] == [False] * 5 + [True] + [False] * 2
+    assert [row["with backward, s"] == "" for row in rows] == [False] * 5 + [True] + [False] * 2
     assert all(row["/ full attention"] == "1.00" for row in rows if row["layer"] == "full attention")
 
 
