@@ -22,6 +22,7 @@ help:
 	@echo "make format     rewrite the code in the project's style"
 	@echo "make docs       the documentation as a site, in site/"
 	@echo "make tables     measure what the documents say of the bundled model, and write it into them (hours)"
+	@echo "make bench      the benchmarks of speed in short (3 minutes); docs/PERFORMANCE.md has their figures"
 	@echo "make clean      remove .venv and caches"
 
 run: $(INSTALLED)
@@ -53,6 +54,11 @@ tables: $(INSTALLED)
 	@test -n "$(DATA_DIR)" || { echo "error: DATA_DIR is not given; recipes/small/README.md says what it holds" >&2; exit 2; }
 	@$(PRELOAD) $(BIN)/python benchmarks/tables.py --data_dir "$(DATA_DIR)" \
 		$(if $(TEST_CLEAN_DIR),--test_clean_dir "$(TEST_CLEAN_DIR)") $(if $(ONLY),--only "$(ONLY)")
+
+.PHONY: bench
+bench: $(INSTALLED)
+	@for name in newton_schulz layer_speed model_speed adaptation_speed training_step long_audio start_up; do \
+		printf '\n%s\n\n' $$name; $(PRELOAD) $(BIN)/python benchmarks/$$name.py --quick || exit; done
 
 setup: $(INSTALLED)
 

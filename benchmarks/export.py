@@ -11,9 +11,6 @@ thread it is the waiting time on a machine that does nothing else.
 
 import argparse
 import json
-import os
-import subprocess
-import sys
 import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -22,6 +19,7 @@ from typing import Any
 
 import numpy as np
 import soundfile
+from measuring import Usage, run_lact_asr
 
 import lact_asr_model
 
@@ -46,8 +44,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     with tempfile.TemporaryDirectory() as scratch_name:
         scratch = Path(scratch_name)
         whole, small = scratch / "float32", scratch / "int8"
-        _run("export", "--onnx", str(whole), *checkpoint)
-        _run("export", "--onnx", str(small), "--int8", *checkpoint)
+        run_lact_asr("export", "--onnx", str(whole), *checkpoint)
+        run_lact_asr("export", "--onnx", str(small), "--int8", *checkpoint)
         runtimes = [
             Runtime("PyTorch", Path(arguments.checkpoint or BUNDLED_MODEL_DIR), checkpoint),
             Runtime("ONNX Runtime, float32", whole, ("--runtime", "onnx", "--checkpoint", str(whole))),
@@ -58,30 +56,21 @@ def main(argv: Sequence[str] | None = None) -> None:
         print(f"| {' | '.join(COLUMNS)} |\n{'|---' * len(COLUMNS)}|", flush=True)
         for runtime in runtimes:
             options = (*runtime.options, "--num_threads", str(arguments.num_threads))
-            start_seconds, _ = _run("transcribe", str(second), *options)
+            start_seconds = run_lact_asr("transcribe", str(second), *options).seconds
             output_dir = scratch / "results" / runtime.name
             data = ("--data_dir", arguments.data_dir, "--subset", arguments.subset, "--output_dir", str(output_dir))
-            seconds, memory_mb = _run("transcribe", *data, *options)
+            usage = run_lact_asr("transcribe", *data, *options)
             results = json.loads((output_dir / "results.json").read_text(encoding="utf-8"))
-            print(_row(runtime, start_seconds, memory_mb, seconds, results), flush=True)
+            print(_row(runtime, start_seconds, usage, results), flush=True)
         print(f"\n{arguments.subset}, {results['run']['hardware']}, {arguments.num_threads} thread(s)")
 
 
-def _row(runtime: Runtime, start_seconds: float, memory_mb: float, seconds: float, results: dict[str, Any]) -> str:
+def _row(runtime: Runtime, start_seconds: float, usage: Usage, results: dict[str, Any]) -> str:
     size_mb = sum(path.stat().st_size for path in runtime.folder.glob("model*")) / 1e6
     low, high = (100 * rate for rate in results["wer_interval"])
     wer = f"{100 * results['wer']:.2f} ({low:.1f} to {high:.1f})"
-    speed = results["audio_seconds"] / seconds
-    return f"| {runtime.name} | {size_mb:.0f} | {start_seconds:.1f} | {memory_mb:.0f} | {speed:.1f} | {wer} |"
-
-
-def _run(*arguments: str) -> tuple[float, float]:
-    """Run `lact-asr`: its processor time in seconds, and its largest resident size in MB."""
-    process = subprocess.Popen([sys.executable, "-m", "lact_asr_model.cli", *arguments], stdout=subprocess.DEVNULL)
-    _, status, usage = os.wait4(process.pid, 0)
-    if status:
-        raise SystemExit(f"lact-asr {' '.join(arguments)}: ended with {os.waitstatus_to_exitcode(status)}")
-    return usage.ru_utime + usage.ru_stime, usage.ru_maxrss * 1024 / 1e6
+    speed = results["audio_seconds"] / usage.seconds
+    return f"| {runtime.name} | {size_mb:.0f} | {start_seconds:.1f} | {usage.megabytes:.0f} | {speed:.1f} | {wer} |"
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -30,6 +30,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from places import fill, place_pattern
+
 from lact_asr_model.errors import UserError, one_line_errors, print_note, print_warning
 from lact_asr_model.evaluation.labels import method_label
 from lact_asr_model.evaluation.summary import format_compact_table, format_table, markdown_table, percent_of
@@ -38,9 +40,7 @@ from lact_asr_model.files import write_atomically
 REPOSITORY = Path(__file__).resolve().parents[1]
 DOCUMENTS = ("README.md", "docs/*.md", "lact_asr_model/bundled_model/README.md")
 HELD_OUT_NOISES = ("rain", "person_sneeze")
-PLACE = re.compile(
-    r"^<!-- table: (?P<name>[^\n]*?) -->\n(?P<content>.*?)^<!-- end of table -->$", re.MULTILINE | re.DOTALL
-)
+PLACE = place_pattern("table")
 WEIGHTS_LENGTH = 12
 
 EVALUATE = "-m lact_asr_model.cli evaluate --num_threads 1 --seed 0 --beam_size 50 --lm bundled"
@@ -370,20 +370,6 @@ def origin(measured: Sequence[tuple[Measurement, Results]], weights: str) -> str
         f"{'; '.join(sets)}; seed {', '.join(seeds)}; commit {', '.join(commits)}; "
         f"weights {weights[:WEIGHTS_LENGTH]}; {', '.join(hardware)}."
     )
-
-
-def fill(documents: Sequence[Path], name: str, text: str) -> None:
-    """Put a table into all of its places."""
-    place = f"<!-- table: {name} -->\n{text}<!-- end of table -->"
-
-    def replace(match: re.Match[str]) -> str:
-        return place if match["name"] == name else match[0]
-
-    for document in documents:
-        content = document.read_text(encoding="utf-8")
-        filled = PLACE.sub(replace, content)
-        if filled != content:
-            write_atomically(document, filled)
 
 
 def _places(document: Path) -> list[re.Match[str]]:

@@ -8,6 +8,8 @@ code of LaCT, Zhang et al. 2025, arXiv:2505.23884 (first schedule: a triple of i
 al. 2025, "The Polar Express", arXiv:2505.16932 (second schedule, with its safety factor of 1.01).
 """
 
+from typing import Any
+
 import torch
 from torch import Tensor
 
@@ -52,9 +54,9 @@ def newton_schulz(matrices: Tensor, schedule: str = "muon") -> Tensor:
     x = x / torch.linalg.matrix_norm(x, keepdim=True).clamp(min=_SMALLEST_NORM)
     if x.is_cuda:
         x = x.bfloat16()
-    for a, b, c in SCHEDULES[schedule]:
-        gram = x @ x.mT
-        x = a * x + (b * gram + c * gram @ gram) @ x
+    has_gradient = torch.is_grad_enabled() and x.requires_grad and not torch.compiler.is_compiling()
+    for triple in SCHEDULES[schedule]:
+        x = _Iteration.apply(x, *triple)[0] if has_gradient else _iterate(x, *triple)[0]
     return (x.mT if tall else x).to(matrices.dtype)
 
 
@@ -66,3 +68,43 @@ def relative_muon_step(matrices: Tensor, gradients: Tensor, share: float | Tenso
     direction = newton_schulz(gradients, schedule)
     length = torch.linalg.matrix_norm(direction, keepdim=True).clamp(min=_SMALLEST_NORM)
     return matrices - share * torch.linalg.matrix_norm(matrices, keepdim=True) / length * direction
+
+
+def _iterate(x: Tensor, a: float, b: float, c: float) -> tuple[Tensor, Tensor, Tensor]:
+    """The next x, and what it was made with: g = x x^T and p = b g + c g g, both symmetric."""
+    gram = x @ x.mT
+    polynomial = torch.add(b * gram, gram @ gram, alpha=c)
+    return torch.add(polynomial @ x, x, alpha=a), gram, polynomial
+
+
+class _Iteration(torch.autograd.Function):
+    """`_iterate` with four products in the backward pass, where automatic differentiation makes six.
+
+    With d the gradient of the next x, and s = d x^T + x d^T, which is all that the symmetric p needs, the gradient of x
+    is a d + p d + (b s + c (g s + s g)) x. What is in brackets is h = b d x^T + c g s with its transpose. Where the
+    gradient is to be differentiated once more, g and p are made anew, as functions of x.
+    """
+
+    generate_vmap_rule = True
+
+    @staticmethod
+    def forward(x: Tensor, a: float, b: float, c: float) -> tuple[Tensor, Tensor, Tensor]:
+        return _iterate(x, a, b, c)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Tensor, float, float, float], output: tuple[Tensor, ...]) -> None:
+        x, *ctx.triple = inputs
+        ctx.mark_non_differentiable(*output[1:])
+        ctx.save_for_backward(x, *output[1:])
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None, None]:
+        x, gram, polynomial = ctx.saved_tensors
+        a, b, c = ctx.triple
+        if torch.is_grad_enabled():
+            _, gram, polynomial = _iterate(x, a, b, c)
+        d, x = gradients[0].to(gram.dtype), x.to(gram.dtype)  # that of the products, in mixed precision
+        half = d @ x.mT
+        h = torch.add(b * half, gram @ (half + half.mT), alpha=c)
+        of_products = polynomial @ d + (h + h.mT) @ x
+        return torch.add(of_products, gradients[0], alpha=a), None, None, None

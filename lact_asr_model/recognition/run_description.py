@@ -31,10 +31,10 @@ def describe_run(model: AcousticModel) -> dict[str, Any]:
     """Hardware, threads, versions, and the commit if the package is in a git repository."""
     return {
         "device": str(model.device),
-        "hardware": _gpu_name(model.device) if str(model.device).startswith("cuda") else _cpu_name(),
+        "hardware": _gpu_name(model.device) if str(model.device).startswith("cuda") else cpu_name(),
         "python": platform.python_version(),
         **model.describe_runtime(),
-        "commit": _commit(),
+        "commit": commit(),
     }
 
 
@@ -44,7 +44,8 @@ def _gpu_name(device: "torch.device") -> str:
     return torch.cuda.get_device_name(device)
 
 
-def _cpu_name() -> str:
+def cpu_name() -> str:
+    """The processor, as it calls itself."""
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
     except OSError:
@@ -53,7 +54,7 @@ def _cpu_name() -> str:
     return names[0] if names else platform.processor() or platform.machine()
 
 
-def _commit() -> str | None:
+def commit() -> str | None:
     """Hash of the checked-out commit, with "-dirty" if files differ from it; None for a package without repository."""
 
     def git(*arguments: str) -> str:

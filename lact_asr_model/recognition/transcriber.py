@@ -33,6 +33,7 @@ if TYPE_CHECKING:  # an exported model is transcribed with without torch
     from lact_asr_model.adaptation.protocol import Weights
 
 STAGES = ("recognition", "adaptation", "decoding")
+_MOST_PADDING = 0.1  # of a recording, on a CPU
 _SMALLEST_RANGE = 2.0**-15  # one step of 16-bit audio: below it a recording is digital silence
 
 Key = TypeVar("Key", bound=Hashable)
@@ -55,7 +56,7 @@ class Transcriber:
         ttt_options: how to adapt to each recording, by our procedure or a published one; None = not at all. The mode
             "continual" takes a batch size of 1.
         device: where the model runs.
-        batch_size: recordings (or segments) recognised at once.
+        batch_size: recordings (or segments) recognised at once; on a CPU those of them whose lengths are similar.
         chunk_seconds: longest segment.
         move_emission_to_cpu: decode from a copy in main memory, so that a GPU holds no log-probabilities meanwhile.
         keep_emissions: give the log-probabilities with the transcripts, for other decodings.
@@ -224,11 +225,18 @@ class Transcriber:
         ]
         if not audible:
             return lambda: transcripts
-        is_batched = self.model.is_batched and isinstance(self.ttt_options, AdaptationOptions | None)
-        if not is_batched and len(audible) > 1:
-            finish_each = [self.begin([samples]) for samples in batch]
-            self.audio_seconds -= sum(durations)
-            return lambda: [transcript for finish in finish_each for transcript in finish()]
+        passes = self._passes({index: len(batch[index]) for index in audible})
+        if len(passes) > 1:
+            finish_each = [self.begin([batch[index] for index in indices]) for indices in passes]
+            self.audio_seconds -= sum(len(batch[index]) / self.model.sampling_rate for index in audible)
+
+            def finish_passes() -> list[Transcript]:
+                for indices, finish in zip(passes, finish_each, strict=True):
+                    for index, transcript in zip(indices, finish(), strict=True):
+                        transcripts[index] = transcript
+                return transcripts
+
+            return finish_passes
         try:
             hypotheses_of_batch, adaptation, emissions = self._compute([batch[index] for index in audible])
         except (MemoryError, RuntimeError) as error:
@@ -256,6 +264,23 @@ class Transcriber:
             return transcripts
 
         return finish
+
+    def _passes(self, lengths: dict[int, int]) -> list[list[int]]:
+        """Which recordings of a batch are computed at once, from their numbers of samples.
+
+        All on a GPU. On a CPU padding costs what speech costs, so those whose lengths differ little.
+        """
+        if not (self.model.is_batched and isinstance(self.ttt_options, AdaptationOptions | None)):
+            return [[index] for index in lengths]
+        if self.device.type != "cpu":
+            return [list(lengths)]
+        passes: list[list[int]] = []
+        for index in sorted(lengths, key=lambda index: -lengths[index]):
+            if passes and lengths[index] >= (1 - _MOST_PADDING) * lengths[passes[-1][0]]:
+                passes[-1].append(index)
+            else:
+                passes.append([index])
+        return passes
 
     def _compute(
         self, batch: list[np.ndarray]

@@ -1,10 +1,8 @@
 """`benchmarks/tables.py` with a stand-in for the commands that measure."""
 
-import importlib.util
 import json
 import re
 import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
@@ -14,19 +12,14 @@ import pytest
 
 from lact_asr_model.commands.evaluate import _parser as evaluate_parser
 
-SCRIPT = Path(__file__).parents[2] / "benchmarks" / "tables.py"
 WEIGHTS = "0123456789abcdef"
 PLACE = "<!-- table: {} -->\nold\n<!-- end of table -->\n"
 
 
 @pytest.fixture
-def tables(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+def tables(load_benchmark: Callable[[str], ModuleType], monkeypatch: pytest.MonkeyPatch) -> ModuleType:
     """The script as a module; the weights have a checksum without a model."""
-    specification = importlib.util.spec_from_file_location("tables", SCRIPT)
-    assert specification is not None and specification.loader is not None
-    module = importlib.util.module_from_spec(specification)
-    monkeypatch.setitem(sys.modules, "tables", module)  # dataclasses look their module up
-    specification.loader.exec_module(module)
+    module = load_benchmark("tables")
     description = module.ModelDescription(WEIGHTS, "none,ttt,ttt:1", "state")
     monkeypatch.setattr(module, "describe_model", lambda checkpoint: description)
     return module

@@ -234,10 +234,34 @@ def test_a_single_recording_goes_without_a_mask(tiny: HybridAcousticModel, monke
         (alone,) = transcriber.recognize([recording(0.8)])
         assert heard and all(lengths is None for lengths in heard)
         heard.clear()
-        together = transcriber.recognize([recording(0.8), recording(1.1, seed=1)])
-        assert heard and all(lengths == [12800, 17600] for lengths in heard)
+        together = transcriber.recognize([recording(0.8), recording(0.85, seed=1)])
+        assert heard and all(lengths == [12800, 13600] for lengths in heard)
         assert_same(together[:1], [alone])
         assert len(alone.text) > 5
+
+
+@pytest.mark.parametrize("ttt_options", [None, AdaptationOptions(learning_rate=0.05)])
+def test_on_a_cpu_only_recordings_of_similar_lengths_share_a_pass(
+    tiny: HybridAcousticModel, ttt_options: AdaptationOptions | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recordings = [recording(seconds, seed) for seed, seconds in enumerate([1.0, 0.6, 1.05, 0.01, 0.63, 2.0])]
+    alone = [Transcriber(tiny, ttt_options=ttt_options).recognize([samples])[0] for samples in recordings]
+    shared = []
+    prepare = tiny.prepare
+
+    def spy(batch: list[np.ndarray]) -> dict[str, torch.Tensor]:
+        shared.append([len(samples) / SAMPLING_RATE for samples in batch])
+        return prepare(batch)
+
+    monkeypatch.setattr(tiny, "prepare", spy)
+    transcriber = Transcriber(tiny, ttt_options=ttt_options, batch_size=6)
+    together = transcriber.recognize(recordings)
+    assert shared == [[2.0], [1.05, 1.0], [0.63, 0.6]]
+    assert_same(together, alone)
+    assert [transcript.is_adapted for transcript in together] == [transcript.is_adapted for transcript in alone]
+    for transcript, other in zip(together, alone, strict=True):
+        assert transcript.ttt_losses == pytest.approx(other.ttt_losses, rel=1e-3)
+    assert transcriber.audio_seconds == pytest.approx(1.0 + 0.6 + 1.05 + 0.01 + 0.63 + 2.0)
 
 
 FOREIGN = [

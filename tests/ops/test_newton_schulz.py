@@ -5,13 +5,16 @@ The bounds below are extremes of the composed scalar polynomial p over relative 
 (Amsel et al. 2025, arXiv:2505.16932; the paper's safety factor 1.01 included).
 """
 
+from unittest.mock import patch
+
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torch.utils.flop_counter import FlopCounterMode
 
 from lact_asr_model.ops.newton_schulz import SCHEDULES as TRIPLES
-from lact_asr_model.ops.newton_schulz import newton_schulz
+from lact_asr_model.ops.newton_schulz import _iterate, _Iteration, newton_schulz
 
 SCHEDULES = ("muon", "polar_express")
 TOLERANCE = {"muon": 0.035, "polar_express": 0.13}
@@ -152,3 +155,63 @@ def test_single_precision_follows_the_scalar_polynomial(schedule: str, rows: int
         mapped = a * mapped + b * mapped**3 + c * mapped**5
     expected = matrix_with_singular_values(mapped, rows, columns, seed=3)
     assert (newton_schulz(matrix.float(), schedule) - expected).abs().max() < 1e-3
+
+
+def gradients_of_first_and_second_order(matrix: torch.Tensor, schedule: str) -> tuple[torch.Tensor, torch.Tensor]:
+    """Of a function of the result that is not linear, at a copy of the matrix."""
+    matrix = matrix.clone().requires_grad_()
+    weights = random_matrices(*matrix.shape, seed=5)
+    loss = (newton_schulz(matrix, schedule).sin() * weights).sum()
+    (first,) = torch.autograd.grad(loss, matrix, create_graph=True)
+    (second,) = torch.autograd.grad((first.cos() * weights).sum(), matrix)
+    return first.detach(), second
+
+
+@pytest.mark.parametrize("schedule", SCHEDULES)
+@pytest.mark.parametrize("shape", [(9, 9), (5, 12), (12, 5), (2, 3, 6, 8)])
+def test_the_backward_pass_is_that_of_automatic_differentiation(schedule: str, shape: tuple[int, ...]) -> None:
+    matrix = random_matrices(*shape)
+    first, second = gradients_of_first_and_second_order(matrix, schedule)
+    with patch.object(_Iteration, "apply", _iterate):
+        expected_first, expected_second = gradients_of_first_and_second_order(matrix, schedule)
+    assert (first - expected_first).abs().max() < 1e-12 * expected_first.abs().max()
+    assert (second - expected_second).abs().max() < 1e-12 * expected_second.abs().max()
+
+
+@pytest.mark.parametrize("shape", [(3, 5), (4, 3), (2, 3, 3)])
+def test_gradients_of_both_orders_are_finite_differences(shape: tuple[int, ...]) -> None:
+    matrix = random_matrices(*shape).requires_grad_()
+    assert torch.autograd.gradcheck(newton_schulz, matrix)
+    assert torch.autograd.gradgradcheck(newton_schulz, matrix)
+
+
+def test_an_iteration_takes_three_products_and_four_to_go_back() -> None:
+    size = 8
+    matrix = random_matrices(size, size).requires_grad_()
+    with FlopCounterMode(display=False) as counter:
+        newton_schulz(matrix).sum().backward()
+    assert counter.get_total_flops() == 5 * (3 + 4) * 2 * size**3
+
+
+def test_in_mixed_precision_the_products_are_small_and_the_gradient_is_not() -> None:
+    matrix = random_matrices(12, 20, dtype=torch.float32).requires_grad_()
+    weights = random_matrices(12, 20, seed=5, dtype=torch.float32)
+    (expected,) = torch.autograd.grad((newton_schulz(matrix) * weights).sum(), matrix)
+    with torch.autocast("cpu", torch.bfloat16):
+        loss = (newton_schulz(matrix) * weights).sum()
+    (gradient,) = torch.autograd.grad(loss, matrix)
+    assert gradient.dtype == torch.float32
+    assert 0 < (gradient - expected).norm() < 0.1 * expected.norm()
+
+
+def test_it_can_be_transformed_and_compiled() -> None:
+    matrices, weights = random_matrices(3, 4, 6), random_matrices(4, 6, seed=5)
+
+    def loss(matrix: torch.Tensor) -> torch.Tensor:
+        return (newton_schulz(matrix) * weights).sum()
+
+    expected = [torch.autograd.grad(loss(each), each)[0] for each in matrices.clone().requires_grad_().unbind()]
+    torch.testing.assert_close(torch.func.vmap(torch.func.grad(loss))(matrices), torch.stack(expected))
+    compiled = torch.compile(loss, backend="eager", fullgraph=True)
+    matrix = matrices[0].clone().requires_grad_()
+    torch.testing.assert_close(torch.autograd.grad(compiled(matrix), matrix)[0], expected[0])

@@ -16,7 +16,7 @@ def apply_fast_weights(weights: FastWeights, queries: Tensor) -> Tensor:
 def fast_weight_gradient(weights: FastWeights, keys: Tensor, values: Tensor, learning_rates: Tensor) -> FastWeights:
     """Negative gradients of - sum_i eta_i f(k_i) . v_i; each matrix has learning rates, hence a loss, of its own."""
     copies = FastWeights(*(w.expand(keys.shape[0], *w.shape[1:]) for w in weights))
-    if not copies.w0.requires_grad:
+    if not (torch.is_grad_enabled() and copies.w0.requires_grad):
         copies = FastWeights(*(w.detach().requires_grad_() for w in copies))
     with torch.enable_grad():
         similarities = (apply_fast_weights(copies, keys) * values).sum(-1)
