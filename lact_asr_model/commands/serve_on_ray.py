@@ -1,4 +1,4 @@
-"""The service as an application of Ray Serve, on several machines: `serve run lact_asr_model.commands.serve_on_ray:app`.
+"""The service on several machines, with Ray Serve: `serve run lact_asr_model.commands.serve_on_ray:app`.
 
 Arguments are the options of `lact-asr serve` without dashes, such as `beam_size=50 use_ttt=true`, and `num_replicas=N`.
 """

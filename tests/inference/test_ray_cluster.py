@@ -1,7 +1,6 @@
 """Recognition on a Ray cluster of two machines, of which one is lost, gives what one process gives.
 
-The machines are processes here. Each start of a worker loads torch, so this takes minutes; `make test` skips it where
-the ray extra is not installed, `make test-all` installs it.
+The machines are processes here. Each start of a worker loads torch, so this takes minutes, and `make test-all` does it.
 """
 
 import json
@@ -21,7 +20,7 @@ from lact_asr_model.commands.demo import RECORDINGS_DIR
 from lact_asr_model.commands.transcribe import main
 
 pytest.importorskip("ray", reason='the ray extra is not installed: pip install "lact-asr[ray]"')
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200), pytest.mark.xdist_group("ray")]
+pytestmark = [pytest.mark.ray, pytest.mark.timeout(1200)]
 OBJECT_STORE_BYTES = 100_000_000
 
 
@@ -55,7 +54,7 @@ def wait_for_lines(path: Path, number: int) -> None:
 def test_a_machine_is_lost_midway_and_nothing_else(
     cluster: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    for number in range(4):
+    for number in range(2):
         for path in RECORDINGS_DIR.glob("*.mp3"):
             shutil.copy(path, tmp_path / f"{path.stem}-{number}.mp3")
     (tmp_path / "corrupt.mp3").write_bytes(b"not audio")
@@ -67,7 +66,7 @@ def test_a_machine_is_lost_midway_and_nothing_else(
     second = cluster.add_node(num_cpus=1, num_gpus=0, object_store_memory=OBJECT_STORE_BYTES)
 
     def lose_a_machine() -> None:
-        wait_for_lines(shared, 6)  # both are at work
+        wait_for_lines(shared, 4)  # both are at work
         cluster.remove_node(second, allow_graceful=False)
 
     loser = threading.Thread(target=lose_a_machine)
@@ -76,10 +75,11 @@ def test_a_machine_is_lost_midway_and_nothing_else(
     loser.join()
     lines = capsys.readouterr().err.splitlines()
     assert error in lines
-    (warning,) = [line for line in lines if line != error]
-    assert warning.startswith("warning: a worker was lost (")
+    lines.remove(error)
+    assert lines
+    assert all(line.startswith("warning: a worker was lost (") for line in lines), lines
     assert shared.read_text() == alone.read_text()
-    assert len(alone.read_text().splitlines()) == 40
+    assert len(alone.read_text().splitlines()) == 20
 
 
 def test_a_job_that_was_stopped_goes_on(

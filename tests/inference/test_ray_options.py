@@ -8,7 +8,7 @@ import pytest
 from lact_asr_model.commands.transcribe import main
 from lact_asr_model.errors import UserError
 from lact_asr_model.recognition.destinations import OneFile
-from lact_asr_model.recognition.output_formats import ctm_names
+from lact_asr_model.recognition.output_formats import ctm_names, jsonl_head
 from lact_asr_model.recognition.ray_workers import _placed
 from lact_asr_model.recognition.resumption import windows
 from lact_asr_model.recognition.transcript import FileResult
@@ -63,11 +63,11 @@ def test_any_window_may_be_one_in_which_several_workers_ended() -> None:
 @pytest.mark.parametrize("format_name", ["jsonl", "text", "ctm"])
 def test_what_was_finished_in_another_order_is_in_order_at_the_end(format_name: str, tmp_path: Path) -> None:
     heads = {
-        "jsonl": [f'{{"id": "{number}", ' for number in range(5)],
+        "jsonl": [jsonl_head(str(number)) for number in range(5)],
         "text": [f"{number}\t" for number in range(5)],
         "ctm": [f"{name} " for name in ctm_names(map(str, range(5)))],
     }[format_name]
-    ends = {"jsonl": '"hyp": "É"}\n', "text": "É\n", "ctm": "1 0.00 0.10 É 0.9\n"}
+    ends = {"jsonl": '"É"}\n', "text": "É\n", "ctm": "1 0.00 0.10 É 0.9\n"}
     lines = [(head + ends[format_name]) * (1 + (format_name == "ctm")) for head in heads]
     path = tmp_path / "out"
     stopped = OneFile(path, format_name, heads, resume=False)
