@@ -62,7 +62,7 @@ class Recording:
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Run the command. Exits with 1 when some inputs are bad (the others are transcribed), with 2 when all are."""
-    arguments = _parser().parse_args(argv)
+    arguments = make_parser().parse_args(argv)
     with one_line_errors():
         _check_arguments(arguments)
         if arguments.data_dir:
@@ -75,7 +75,8 @@ def main(argv: Sequence[str] | None = None) -> None:
         raise SystemExit(outcome.exit_code)
 
 
-def _parser() -> argparse.ArgumentParser:
+def make_parser() -> argparse.ArgumentParser:
+    """The options of the command."""
     parser = argparse.ArgumentParser(
         description="Transcribe speech, or measure the word error rate on a test set.",
         epilog="One recording prints its text, several print PATH, a tab and the text each. A file that is bad, or "
