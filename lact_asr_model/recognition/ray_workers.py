@@ -84,7 +84,7 @@ class _Worker:
 
 def _placed(result: FileResult) -> FileResult:
     """An error about a file that is not there says where it is not."""
-    if result.error is None or result.path.exists():
+    if result.error is None or os.path.exists(result.path):
         return result
     machine = platform.node()
     return replace(
@@ -111,10 +111,10 @@ def connected(address: str) -> Iterator[None]:
     handler = signal.getsignal(signal.SIGTERM)
     try:
         ray.init(**options, log_to_driver=False, logging_level=logging.ERROR)
-    except (ConnectionError, ValueError, RuntimeError):
-        raise UserError(
-            f"--ray {address}: no cluster answers; `ray start --head` starts one, as does `local`"
-        ) from None
+    except (ConnectionError, ValueError, RuntimeError) as error:
+        ray.shutdown()
+        reason = str(error).partition(". ")[0]
+        raise UserError(f"--ray {address}: no cluster answers ({reason}); `ray start --head` starts one") from None
     try:
         signal.signal(signal.SIGTERM, handler)  # Ray has put another one in its place
         yield
@@ -231,7 +231,7 @@ class RayWorkers:
         except RayTaskError:  # an error of this package, as in one process
             raise
         except RayError as error:
-            self._replace(worker, str(error).splitlines()[0], is_new=window is None)
+            self._replace(worker, error, is_new=window is None)
             return window, None
         if isinstance(answer, UserError):
             raise answer
@@ -245,17 +245,17 @@ class RayWorkers:
         self.stage_seconds.update(stage_seconds)
         return window, results
 
-    def _replace(self, worker: Any, reason: str, *, is_new: bool) -> None:
+    def _replace(self, worker: Any, error: Exception, *, is_new: bool) -> None:
         """Start another worker for one that is lost, but not for ever for those that are lost while they start."""
         import ray
 
         ray.kill(worker)  # it may only be out of reach
         self._num_failed_starts += is_new
         if self._num_failed_starts < _MOST_LOSSES or not is_new:
-            print_warning(f"a worker was lost ({reason}); what it was at goes to another one")
+            print_warning(f"a worker was lost ({type(error).__name__}); what it was at goes to another one")
             self._start_worker()
         elif not self._free and not self._running:
-            raise UserError(f"--ray: no worker starts ({reason}); install lact-asr on every machine of the cluster")
+            raise UserError(f"--ray: no worker starts ({error}); install lact-asr on every machine of the cluster")
 
 
 def _given_up(source: AudioSource) -> FileResult:

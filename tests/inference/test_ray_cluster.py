@@ -51,46 +51,14 @@ def wait_for_lines(path: Path, number: int) -> None:
         time.sleep(0.05)
 
 
-def test_a_machine_is_lost_midway_and_nothing_else(
-    cluster: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    for number in range(2):
-        for path in RECORDINGS_DIR.glob("*.mp3"):
-            shutil.copy(path, tmp_path / f"{path.stem}-{number}.mp3")
-    (tmp_path / "corrupt.mp3").write_bytes(b"not audio")
-    flags = (tmp_path, "--format", "jsonl", "--use_ttt")
-    alone, shared = tmp_path / "alone.jsonl", tmp_path / "shared.jsonl"
-    assert run(*flags, "--output", alone) == 1
-    (error,) = capsys.readouterr().err.splitlines()
-
-    second = cluster.add_node(num_cpus=1, num_gpus=0, object_store_memory=OBJECT_STORE_BYTES)
-
-    def lose_a_machine() -> None:
-        wait_for_lines(shared, 4)  # both are at work
-        cluster.remove_node(second, allow_graceful=False)
-
-    loser = threading.Thread(target=lose_a_machine)
-    loser.start()
-    assert run(*flags, "--output", shared, "--ray", cluster.address) == 1
-    loser.join()
-    lines = capsys.readouterr().err.splitlines()
-    assert error in lines
-    lines.remove(error)
-    assert lines
-    assert all(line.startswith("warning: a worker was lost (") for line in lines), lines
-    assert shared.read_text() == alone.read_text()
-    assert len(alone.read_text().splitlines()) == 20
-
-
 def test_a_job_that_was_stopped_goes_on(
     cluster: Any, librispeech_dir: Path, checkpoint_dir: Path, arpa_path: Path, tmp_path: Path
 ) -> None:
-    flags = ["--checkpoint", checkpoint_dir, "--data_dir", librispeech_dir, "--subset", "+".join(["train-tiny"] * 4)]
     manifest = librispeech_dir / "many.jsonl"
     sound = next(librispeech_dir.rglob("1-10-0000.*"))
     items = [{"id": str(number), "audio_filepath": str(sound), "text": "A CAB"} for number in range(400)]
     manifest.write_text("".join(json.dumps(item) + "\n" for item in items))
-    flags[-1] = manifest.name
+    flags = ["--checkpoint", checkpoint_dir, "--data_dir", librispeech_dir, "--subset", manifest.name]
     flags += ["--beam_size", "5", "--lm", arpa_path, "--batch_size", "2"]
     assert run(*flags, "--output_dir", tmp_path / "alone") == 0
 
@@ -100,7 +68,7 @@ def test_a_job_that_was_stopped_goes_on(
     with subprocess.Popen(words, stderr=subprocess.PIPE, text=True) as process:
         wait_for_lines(folder / "transcripts.jsonl", 20)
         process.send_signal(signal.SIGTERM)
-        _, errors = process.communicate(timeout=300)
+        _, errors = process.communicate(timeout=600)
     assert process.returncode == 128 + signal.SIGTERM
     num_kept = len((folder / "transcripts.jsonl").read_text().splitlines())
     assert 20 <= num_kept < 400
@@ -144,3 +112,36 @@ def test_what_keeps_workers_from_starting_is_one_line(
     assert lines[0].startswith(f"error: {tmp_path / 'nowhere'}")
     assert lines[1] == "error: --ray: the cluster has not the 6 CPUs that a worker needs; add machines"
     assert lines[2].startswith("error: --ray 127.0.0.1:1: no cluster answers")
+
+
+def test_a_machine_is_lost_midway_and_nothing_else(
+    cluster: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / "recordings"
+    folder.mkdir()
+    for number in range(2):
+        for path in RECORDINGS_DIR.glob("*.mp3"):
+            shutil.copy(path, folder / f"{path.stem}-{number}.mp3")
+    (folder / "corrupt.mp3").write_bytes(b"not audio")
+    flags = (folder, "--format", "jsonl", "--use_ttt")
+    alone, shared = tmp_path / "alone.jsonl", tmp_path / "shared.jsonl"
+    assert run(*flags, "--output", alone) == 1
+    (error,) = capsys.readouterr().err.splitlines()
+
+    second = cluster.add_node(num_cpus=1, num_gpus=0, object_store_memory=OBJECT_STORE_BYTES)
+
+    def lose_a_machine() -> None:
+        wait_for_lines(shared, 4)  # both are at work
+        cluster.remove_node(second, allow_graceful=False)
+
+    loser = threading.Thread(target=lose_a_machine)
+    loser.start()
+    assert run(*flags, "--output", shared, "--ray", cluster.address) == 1
+    loser.join()
+    lines = capsys.readouterr().err.splitlines()
+    assert error in lines
+    lines.remove(error)
+    assert lines
+    assert all(line.startswith("warning: a worker was lost (") for line in lines), lines
+    assert shared.read_text() == alone.read_text()
+    assert len(alone.read_text().splitlines()) == 20
