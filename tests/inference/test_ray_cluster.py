@@ -26,12 +26,11 @@ OBJECT_STORE_BYTES = 100_000_000
 
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[Any]:
-    """A head without processors, and a machine with one."""
+    """One machine with a processor; a test adds the other."""
     from ray.cluster_utils import Cluster
 
-    head = {"num_cpus": 0, "object_store_memory": OBJECT_STORE_BYTES, "include_dashboard": False}
+    head = {"num_cpus": 1, "num_gpus": 0, "object_store_memory": OBJECT_STORE_BYTES, "include_dashboard": False}
     cluster = Cluster(initialize_head=True, head_node_args=head)
-    cluster.add_node(num_cpus=1, num_gpus=0, object_store_memory=OBJECT_STORE_BYTES)
     yield cluster
     cluster.shutdown()
 
@@ -49,6 +48,39 @@ def wait_for_lines(path: Path, number: int) -> None:
     """Until so many are written."""
     while not path.exists() or path.read_bytes().count(b"\n") < number:
         time.sleep(0.05)
+
+
+def test_a_machine_is_lost_midway_and_nothing_else(
+    cluster: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / "recordings"
+    folder.mkdir()
+    for number in range(2):
+        for path in RECORDINGS_DIR.glob("*.mp3"):
+            shutil.copy(path, folder / f"{path.stem}-{number}.mp3")
+    (folder / "corrupt.mp3").write_bytes(b"not audio")
+    flags = (folder, "--format", "jsonl", "--use_ttt", "--ttt_speed", "fast", "--ttt_steps", "1")
+    alone, shared = tmp_path / "alone.jsonl", tmp_path / "shared.jsonl"
+    assert run(*flags, "--output", alone) == 1
+    (error,) = capsys.readouterr().err.splitlines()
+
+    second = cluster.add_node(num_cpus=1, num_gpus=0, object_store_memory=OBJECT_STORE_BYTES)
+
+    def lose_a_machine() -> None:
+        wait_for_lines(shared, 4)  # both are at work
+        cluster.remove_node(second, allow_graceful=False)
+
+    loser = threading.Thread(target=lose_a_machine)
+    loser.start()
+    assert run(*flags, "--output", shared, "--ray", cluster.address) == 1
+    loser.join()
+    lines = capsys.readouterr().err.splitlines()
+    assert error in lines
+    lines.remove(error)
+    assert lines
+    assert all(line.startswith("warning: a worker was lost (") for line in lines), lines
+    assert shared.read_text() == alone.read_text()
+    assert len(alone.read_text().splitlines()) == 20
 
 
 def test_a_job_that_was_stopped_goes_on(
@@ -112,36 +144,3 @@ def test_what_keeps_workers_from_starting_is_one_line(
     assert lines[0].startswith(f"error: {tmp_path / 'nowhere'}")
     assert lines[1] == "error: --ray: the cluster has not the 6 CPUs that a worker needs; add machines"
     assert lines[2].startswith("error: --ray 127.0.0.1:1: no cluster answers")
-
-
-def test_a_machine_is_lost_midway_and_nothing_else(
-    cluster: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    folder = tmp_path / "recordings"
-    folder.mkdir()
-    for number in range(2):
-        for path in RECORDINGS_DIR.glob("*.mp3"):
-            shutil.copy(path, folder / f"{path.stem}-{number}.mp3")
-    (folder / "corrupt.mp3").write_bytes(b"not audio")
-    flags = (folder, "--format", "jsonl", "--use_ttt")
-    alone, shared = tmp_path / "alone.jsonl", tmp_path / "shared.jsonl"
-    assert run(*flags, "--output", alone) == 1
-    (error,) = capsys.readouterr().err.splitlines()
-
-    second = cluster.add_node(num_cpus=1, num_gpus=0, object_store_memory=OBJECT_STORE_BYTES)
-
-    def lose_a_machine() -> None:
-        wait_for_lines(shared, 4)  # both are at work
-        cluster.remove_node(second, allow_graceful=False)
-
-    loser = threading.Thread(target=lose_a_machine)
-    loser.start()
-    assert run(*flags, "--output", shared, "--ray", cluster.address) == 1
-    loser.join()
-    lines = capsys.readouterr().err.splitlines()
-    assert error in lines
-    lines.remove(error)
-    assert lines
-    assert all(line.startswith("warning: a worker was lost (") for line in lines), lines
-    assert shared.read_text() == alone.read_text()
-    assert len(alone.read_text().splitlines()) == 20
