@@ -11,7 +11,7 @@ import argparse
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from functools import partial
-from typing import Any
+from typing import Any, cast
 from unittest.mock import patch
 
 import measuring
@@ -21,6 +21,7 @@ from torch import Tensor, nn
 
 from lact_asr_model.configuration_hybrid_asr import HybridASRConfig
 from lact_asr_model.evaluation.summary import markdown_table
+from lact_asr_model.hybrid_network import LactBlock
 from lact_asr_model.modeling_hybrid_asr import HybridASRForCTC
 from lact_asr_model.ops.fast_weights import naive
 from lact_asr_model.ops.fast_weights.closed_form import FastWeights
@@ -54,7 +55,7 @@ def _measure(arguments: argparse.Namespace) -> str:
     torch.set_num_threads(arguments.num_threads)
     torch.manual_seed(0)
     config = HybridASRConfig(num_hidden_layers=1)
-    block = HybridASRForCTC(config).eval().layers[0]
+    block = cast("LactBlock", HybridASRForCTC(config).eval().layers[0])
     modules = {MEMORY: block.memory, ORACLE: block.memory, WINDOW: block.attention, FULL: block.attention}
     rows = [["seconds of audio", "layer", "forward, s", "/ full attention", "with backward, s", "/ full attention"]]
     for audio_seconds in QUICK_SECONDS if arguments.quick else SECONDS:

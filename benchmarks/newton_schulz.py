@@ -17,6 +17,7 @@ from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from functools import partial
+from typing import cast
 from unittest.mock import patch
 
 import measuring
@@ -29,6 +30,7 @@ from lact_asr_model.audio import load_audio
 from lact_asr_model.commands.demo import RECORDINGS_DIR
 from lact_asr_model.configuration_hybrid_asr import HybridASRConfig
 from lact_asr_model.evaluation.summary import markdown_table
+from lact_asr_model.hybrid_network import LactBlock
 from lact_asr_model.modeling_hybrid_asr import HybridASRForCTC
 from lact_asr_model.ops import newton_schulz as module
 from lact_asr_model.ops.newton_schulz import SCHEDULES, newton_schulz
@@ -101,7 +103,7 @@ def _computations() -> dict[str, Callable[[], object]]:
     options = replace(model.default_options, steps=1, speed="exact")
     inputs = model.prepare([load_audio(RECORDING)])
     config = HybridASRConfig(num_hidden_layers=1)
-    block = HybridASRForCTC(config).eval().layers[0]
+    block = cast("LactBlock", HybridASRForCTC(config).eval().layers[0])
     hidden = torch.randn(1, 5 * FRAMES_PER_SECOND, config.hidden_size)
     mask = torch.ones(hidden.shape[:2], dtype=torch.bool)
     fast_weights = [block.memory.w0, block.memory.w1, block.memory.w2]

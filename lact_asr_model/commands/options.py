@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from lact_asr_model.decoding.options import DecodingOptions
     from lact_asr_model.recognition.transcriber import Transcriber
 
+ADAPTING = "adapting to each recording, as the checkpoint's enable_ttt says; --no-use_ttt recognises plainly"
+
 
 def add_model_options(parser: argparse.ArgumentParser, *, runtimes: Sequence[str] = ("torch",)) -> None:
     """Which model runs, and where; `runtimes` are those that the command can choose from."""
@@ -197,7 +199,7 @@ def make_transcriber(arguments: argparse.Namespace) -> "Transcriber":
     use_ttt = arguments.use_ttt
     if use_ttt is None and getattr(getattr(model.model, "config", None), "enable_ttt", False):
         use_ttt = True
-        print_note("adapting to each recording, as the checkpoint's enable_ttt says; --no-use_ttt recognises plainly")
+        print_note(ADAPTING)
     for name in {} if use_ttt else given_ttt_options(arguments):
         raise UserError(f"--ttt_{name}: has no effect without adaptation; add --use_ttt")
     options = make_ttt_options(arguments, model) if use_ttt else None

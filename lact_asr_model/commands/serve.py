@@ -27,12 +27,13 @@ _LOOPBACK_HOSTS = ("127.0.0.1", "::1", "localhost")
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Run the command until SIGTERM or Ctrl-C."""
-    arguments = _parser().parse_args(argv)
+    arguments = make_parser().parse_args(argv)
     with one_line_errors():
         _serve(arguments)
 
 
-def _parser() -> argparse.ArgumentParser:
+def make_parser() -> argparse.ArgumentParser:
+    """The options of the service."""
     parser = argparse.ArgumentParser(
         description="Serve recognition over HTTP: POST /v1/audio/transcriptions as OpenAI's clients send it, and live "
         "captions on the WebSocket /v1/captions. Needs the serve extra."
@@ -81,14 +82,14 @@ def _serve(arguments: argparse.Namespace) -> None:
 
     token = arguments.token or os.environ.get(TOKEN_VARIABLE) or None
     with listen_on(arguments.host, arguments.port) as listening:
-        service = _make_service(arguments)
+        service = make_service(arguments)
         print_note(f"serving {service.model_name} on {address_of(listening)}")
         if token is None and arguments.host not in _LOOPBACK_HOSTS:
             print_warning("everyone who can reach this machine can use it; give a --token")
         make_server(make_app(service, token)).run(sockets=[listening])
 
 
-def _make_service(arguments: argparse.Namespace) -> "Service":
+def make_service(arguments: argparse.Namespace) -> "Service":
     """Load the model, and prepare it for all manners of recognition. Raises UserError."""
     from lact_asr_model.recognition.transcriber import Transcriber
     from lact_asr_model.serving.batching import BatchedRecognizer, Manner

@@ -16,9 +16,9 @@ from lact_asr_model.commands.options import (
     add_decoding_options,
     add_model_options,
     add_ttt_options,
-    make_transcriber,
     output_permission,
 )
+from lact_asr_model.commands.recognizers import add_ray_options, check_ray_options, open_recognizer
 from lact_asr_model.errors import UserError, one_line_errors, print_warning
 from lact_asr_model.files import fitting_name
 from lact_asr_model.recognition.destinations import Destination, ManyFiles, make_destination, progress_told
@@ -34,7 +34,6 @@ from lact_asr_model.recognition.output_formats import (
     text_head,
 )
 from lact_asr_model.recognition.recording_ids import distinct_ids, root_of
-from lact_asr_model.recognition.resumption import recognize_pending
 
 if TYPE_CHECKING:
     from lact_asr_model.recognition.transcript import FileResult, Transcript
@@ -63,7 +62,7 @@ class Recording:
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Run the command. Exits with 1 when some inputs are bad (the others are transcribed), with 2 when all are."""
-    arguments = _parser().parse_args(argv)
+    arguments = make_parser().parse_args(argv)
     with one_line_errors():
         _check_arguments(arguments)
         if arguments.data_dir:
@@ -76,7 +75,8 @@ def main(argv: Sequence[str] | None = None) -> None:
         raise SystemExit(outcome.exit_code)
 
 
-def _parser() -> argparse.ArgumentParser:
+def make_parser() -> argparse.ArgumentParser:
+    """The options of the command."""
     parser = argparse.ArgumentParser(
         description="Transcribe speech, or measure the word error rate on a test set.",
         epilog="One recording prints its text, several print PATH, a tab and the text each. A file that is bad, or "
@@ -144,6 +144,7 @@ def _parser() -> argparse.ArgumentParser:
     add_decoding_options(parser)
     add_ttt_options(parser)
     add_model_options(parser, runtimes=("torch", "onnx"))
+    add_ray_options(parser)
     return parser
 
 
@@ -168,6 +169,7 @@ def _check_arguments(arguments: argparse.Namespace) -> None:
         raise UserError("--overwrite and --resume: both given; choose one")
     if arguments.resume and not (arguments.output or arguments.output_dir):
         raise UserError("--resume: there is nothing to go on with; give --output or --output_dir")
+    check_ray_options(arguments)
     if arguments.output_dir:
         try:
             arguments.output_dir.mkdir(parents=True, exist_ok=True)
@@ -281,7 +283,7 @@ def _open_destination(
 def _transcribe(
     arguments: argparse.Namespace, recordings: Sequence[Recording], good: Sequence[int], destination: Destination
 ) -> Iterator[tuple[int, "FileResult"]]:
-    """The number of each recording that is not done with its transcript or its error, in order."""
+    """The number of each recording that is not done with its transcript or its error, in order unless Ray is used."""
     from lact_asr_model.recognition.transcript import AudioSource, FileResult
 
     errors = (
@@ -291,12 +293,13 @@ def _transcribe(
     )
     done = {place for place, index in enumerate(good) if index in destination.done}
     if len(done) == len(good) and good:
-        return errors
-    transcriber = make_transcriber(arguments)
+        yield from errors
+        return
     sources = [AudioSource(recordings[index].path, recordings[index].channel) for index in good]
-    pending = recognize_pending(transcriber, sources, done, strict=arguments.strict)
-    results = ((good[place], result) for place, result in pending)
-    return heapq.merge(errors, results, key=lambda pair: pair[0])
+    with open_recognizer(arguments) as (_, recognize):
+        pending = recognize(sources, done, strict=arguments.strict)
+        results = ((good[place], result) for place, result in pending)
+        yield from heapq.merge(errors, results, key=lambda pair: pair[0])
 
 
 def _head(format_name: str, recording: Recording, *, with_name: bool) -> str:

@@ -8,7 +8,8 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from lact_asr_model.commands.options import make_transcriber, output_permission
+from lact_asr_model.commands.options import output_permission
+from lact_asr_model.commands.recognizers import open_recognizer
 from lact_asr_model.data.sources import read_references
 from lact_asr_model.data.utterance import Utterance
 from lact_asr_model.errors import UserError
@@ -29,7 +30,6 @@ from lact_asr_model.recognition.output_formats import (
     read_jsonl_line,
     text_head,
 )
-from lact_asr_model.recognition.resumption import recognize_pending
 from lact_asr_model.recognition.transcript import AudioSource, Transcript
 
 _SETTINGS = (
@@ -58,16 +58,14 @@ def transcribe_dataset(arguments: argparse.Namespace) -> Outcome:
     utterances = read_references(arguments.subset, arguments.data_dir, normalize=arguments.normalize)
     outputs = _Outputs(arguments, utterances)
     num_resumed = len(outputs.transcripts)
-    failures = {}
+    failures: dict[int, str] = {}
     outcome = Outcome(num_transcribed=num_resumed)
-    with progress_told(outputs.first, len(utterances)):
-        transcriber = make_transcriber(arguments)
+    with progress_told(outputs.first, len(utterances)), open_recognizer(arguments) as (transcriber, recognize):
         settings = describe_settings(transcriber, {name: getattr(arguments, name) for name in _SETTINGS})
         if outputs.results_path and arguments.resume:
             check_settings(outputs.results_path, settings)
         outputs.bring_up_to_date()
-        results = recognize_pending(
-            transcriber,
+        results = recognize(
             [AudioSource.of(utterance) for utterance in utterances],
             outputs.transcripts,
             [utterance.duration_seconds for utterance in utterances],
@@ -78,10 +76,11 @@ def transcribe_dataset(arguments: argparse.Namespace) -> Outcome:
             if result.transcript is not None:
                 outputs.write(index, result.transcript)
             elif result.error is not None:
-                failures[utterances[index].id] = str(result.error)
+                failures[index] = str(result.error)
         outputs.close()
         transcribed = [(utterances[index], transcript) for index, transcript in sorted(outputs.transcripts.items())]
-        report = dataset_results(transcribed, failures, transcriber, settings, num_resumed)
+        failed = {utterances[index].id: reason for index, reason in sorted(failures.items())}
+        report = dataset_results(transcribed, failed, transcriber, settings, num_resumed)
         if outputs.results_path:
             write_atomically(outputs.results_path, json.dumps(report, indent=2) + "\n")
     print(format_results(report))

@@ -15,9 +15,9 @@ from lact_asr_model.metrics import (
     error_report,
     word_errors,
 )
-from lact_asr_model.recognition.run_description import describe_run
 
 if TYPE_CHECKING:
+    from lact_asr_model.recognition.ray_workers import RayWorkers
     from lact_asr_model.recognition.transcriber import Transcriber
     from lact_asr_model.recognition.transcript import Transcript
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 def dataset_results(
     transcribed: Sequence[tuple[Utterance, "Transcript"]],
     failures: Mapping[str, str],
-    transcriber: "Transcriber",
+    transcriber: "Transcriber | RayWorkers",
     settings: Mapping[str, Any],
     num_resumed: int = 0,
 ) -> dict[str, Any]:
@@ -33,7 +33,7 @@ def dataset_results(
 
     Error rates are of the corpus (counts pooled), over utterances that have a reference and were transcribed, with a
     95 % bootstrap interval over utterances. RTFx is seconds of audio per second of computing, reading not included, of
-    what this run has recognised.
+    what this run has recognised; seconds of several workers are added up.
     The area under the ROC curve says how well the confidence of words tells right from wrong ones (0.5: not at all).
 
     Args:
@@ -64,11 +64,11 @@ def dataset_results(
         "compute_seconds": {stage: round(seconds[stage], 4) for stage in seconds},
         "failures": dict(failures),
         "settings": dict(settings),
-        "run": describe_run(transcriber.model),
+        "run": transcriber.describe_run(),
     }
 
 
-def describe_settings(transcriber: "Transcriber", given: Mapping[str, Any]) -> dict[str, Any]:
+def describe_settings(transcriber: "Transcriber | RayWorkers", given: Mapping[str, Any]) -> dict[str, Any]:
     """Everything that the transcripts depend on: the options `given`, and what the transcriber makes of them."""
     options = transcriber.ttt_options
     return {

@@ -7,7 +7,7 @@ from collections import defaultdict, deque
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from itertools import groupby
+from itertools import accumulate, groupby
 from pathlib import Path
 from typing import Protocol
 
@@ -17,6 +17,7 @@ from lact_asr_model.files import (
     Identity,
     check_output_file,
     check_standard_output,
+    complete_file,
     complete_lines,
     encode,
     is_standard_output,
@@ -134,7 +135,7 @@ class ManyFiles:
 
 
 class OneFile:
-    """A file to whose end every transcript is added in one piece; made when the first one comes.
+    """A file to whose end every transcript is added in one piece; made when the first one comes, in order when closed.
 
     `lines` holds what an earlier run wrote, by the number of the recording.
 
@@ -154,22 +155,32 @@ class OneFile:
         self._file: GrowingFile | None = None
         self.done: set[int] = set()
         self.lines: dict[int, bytes] = {}
-        self._num_bytes = 0
+        self._num_bytes: dict[int, int] = {}  # of each recording, in the order of the file
         if resume:
             self._find_finished(format_name, heads)
 
     def write(self, index: int, text: str) -> None:
         """Add it."""
         self._open().append(text)
+        self._num_bytes[index] = len(encode(text))
         self.done.add(index)
 
     def close(self) -> None:
-        """Close the file; it is there even if it is empty."""
+        """Close the file; it is there even if it is empty. Several workers may have finished it in another order."""
         self._open().close()
+        if self.place is not None and list(self._num_bytes) != sorted(self._num_bytes):
+            self._sort()
+
+    def _sort(self) -> None:
+        starts = dict(zip(self._num_bytes, accumulate(self._num_bytes.values(), initial=0), strict=False))
+        with self._path.open("rb") as unsorted, complete_file(self._path) as file:
+            for index in sorted(starts):
+                unsorted.seek(starts[index])
+                file.write(unsorted.read(self._num_bytes[index]))
 
     def _open(self) -> GrowingFile:
         if self._file is None:
-            self._file = GrowingFile(self._path, self._num_bytes)
+            self._file = GrowingFile(self._path, sum(self._num_bytes.values()))
         return self._file
 
     def _find_finished(self, format_name: str, heads: Sequence[str | None]) -> None:
@@ -197,7 +208,7 @@ class OneFile:
             head and indices and (torn.startswith(head) or head.startswith(torn)) for head, indices in waiting.items()
         ):
             raise self._foreign("its last line has no end")
-        self._num_bytes = sum(map(len, self.lines.values()))
+        self._num_bytes = {index: len(piece) for index, piece in self.lines.items()}
         self.done.update(self.lines)
 
     def _foreign(self, reason: str) -> UserError:

@@ -32,9 +32,7 @@ def recognize_pending(
     """
     done = frozenset(done)
     for window in windows(len(sources), done, transcriber.batch_size):
-        order = window
-        if durations_seconds is not None and transcriber.batch_size > 1:
-            order = sorted(window, key=lambda index: -durations_seconds[index])
+        order = in_batch_order(window, durations_seconds, transcriber.batch_size)
         results = transcriber.transcribe_files((sources[index] for index in order), strict=strict)
         numbered: Iterable[tuple[int, FileResult]] = zip(order, results, strict=True)
         if order != window:
@@ -42,13 +40,26 @@ def recognize_pending(
         yield from ((index, result) for index, result in numbered if index not in done)
 
 
-def windows(num_recordings: int, done: Collection[int], batch_size: int) -> Iterator[list[int]]:
-    """The numbers of the recordings to recognise together; all that are not done, and in one window others too."""
-    size = num_recordings if batch_size == 1 else _BATCHES_PER_WINDOW * batch_size
+def in_batch_order(window: list[int], durations_seconds: Sequence[float] | None, batch_size: int) -> list[int]:
+    """The numbers of a window, the longest recordings first if that makes a difference and durations are known."""
+    if durations_seconds is None or batch_size == 1:
+        return window
+    return sorted(window, key=lambda index: -durations_seconds[index])
+
+
+def windows(
+    num_recordings: int, done: Collection[int], batch_size: int, *, is_shared: bool = False
+) -> Iterator[list[int]]:
+    """The numbers of the recordings to recognise together; all that are not done, and in one window others too.
+
+    is_shared: windows are finished in any order, by several workers. Any of them may then be one in which an earlier
+    run ended, and those for batches of one have one recording.
+    """
+    size = _BATCHES_PER_WINDOW * batch_size if batch_size > 1 else 1 if is_shared else num_recordings
     last_done = max(done, default=-1)
     for start in range(0, num_recordings, max(size, 1)):
         window = list(range(start, min(start + size, num_recordings)))
         pending = [index for index in window if index not in done]
-        is_where_it_ended = batch_size > 1 and last_done in window
+        is_where_it_ended = batch_size > 1 and (is_shared or last_done in window)
         if pending:
             yield window if is_where_it_ended else pending

@@ -20,6 +20,7 @@ from lact_asr_model.decoding.greedy import GreedyDecoder
 from lact_asr_model.decoding.hypothesis import Decoder, Hypothesis
 from lact_asr_model.decoding.parallel import ParallelDecoder
 from lact_asr_model.errors import UserError
+from lact_asr_model.recognition.run_description import describe_run
 from lact_asr_model.recognition.sample_arrays import as_recordings
 from lact_asr_model.recognition.segments import Segment, split_at_quiet_points
 from lact_asr_model.recognition.transcript import AudioSource, FileResult, TimedWord, Transcript
@@ -108,6 +109,10 @@ class Transcriber:
         self._stream_start: Weights | None = None
         self._stream_weights: Weights | None = None
         self._stream_length = 0
+
+    def describe_run(self) -> dict[str, Any]:
+        """What the model runs on."""
+        return describe_run(self.model)
 
     def transcribe_samples(self, recordings: Sequence[Any]) -> list[Transcript]:
         """Transcribe recordings [samples] at 16 kHz; the results are in their order.
