@@ -140,5 +140,5 @@ def test_what_keeps_workers_from_starting_is_one_line(
     assert run(*flags, "--decoding_processes", "5") == 2
     lines = capsys.readouterr().err.splitlines()
     assert len(lines) == 2
-    assert lines[0].startswith(f"error: {tmp_path / 'nowhere'}")
+    assert lines[0].startswith(f"error: checkpoint {tmp_path / 'nowhere'}")
     assert lines[1] == "error: --ray: the cluster has not the 6 CPUs that a worker needs; add machines"
