@@ -70,7 +70,7 @@ COMMANDS = list(commands())
 def test_the_commands_of_the_pages_are_found() -> None:
     found = {(page, name) for page, name, _ in COMMANDS}
     assert {("docs/index.md", "transcribe"), ("docs/evaluate_robustness.md", "evaluate")} <= found
-    assert {("README.md", "train"), ("docs/figures.md", "tune-lm"), ("docs/serving.md", "serve")} <= found
+    assert {("docs/train.md", "train"), ("docs/figures.md", "tune-lm"), ("docs/serving.md", "serve")} <= found
     assert {("recipes/librispeech/README.md", "train"), ("docs/TTT.md", "evaluate")} <= found
 
 
