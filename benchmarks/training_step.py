@@ -2,8 +2,8 @@
 
     python benchmarks/training_step.py [--config_path FILE] [--batch_size N] [--seconds S] [--quick] [--write]
 
-The full-size model by default, with random weights, on ten seconds of noise: that takes about 10 GB. bfloat16 is that of `--mixed_precision`, which
-is faster only on a processor that has instructions for it.
+The full-size model by default, with random weights, on ten seconds of noise, which takes about 10 GB. bfloat16 is that
+of `--mixed_precision`, which is faster only on a processor that has instructions for it.
 """
 
 import argparse
