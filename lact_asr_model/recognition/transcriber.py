@@ -273,11 +273,15 @@ class Transcriber:
     def _passes(self, lengths: dict[int, int]) -> list[list[int]]:
         """Which recordings of a batch are computed at once, from their numbers of samples.
 
-        All on a GPU. On a CPU padding costs what speech costs, so those whose lengths differ little.
+        All on a GPU. On a CPU padding costs what speech costs, so those whose lengths differ little; and fast steps
+        are taken alone, as bfloat16 rounds otherwise in company, which can change a letter.
         """
-        if not (self.model.is_batched and isinstance(self.ttt_options, AdaptationOptions | None)):
+        options, on_cpu = self.ttt_options, self.device.type == "cpu"
+        is_fast = isinstance(options, AdaptationOptions) and options.speed == "fast"
+        is_together = self.model.is_batched and isinstance(options, AdaptationOptions | None)
+        if not is_together or (on_cpu and is_fast):
             return [[index] for index in lengths]
-        if self.device.type != "cpu":
+        if not on_cpu:
             return [list(lengths)]
         passes: list[list[int]] = []
         for index in sorted(lengths, key=lambda index: -lengths[index]):

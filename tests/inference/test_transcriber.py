@@ -264,6 +264,14 @@ def test_on_a_cpu_only_recordings_of_similar_lengths_share_a_pass(
     assert transcriber.audio_seconds == pytest.approx(1.0 + 0.6 + 1.05 + 0.01 + 0.63 + 2.0)
 
 
+def test_on_a_cpu_fast_steps_are_taken_alone(tiny: HybridAcousticModel) -> None:
+    options = AdaptationOptions(loss_type="entropy", parameters="front_end", front_end_step=0.05, speed="fast")
+    recordings = [recording(1.0, seed) for seed in range(3)]
+    alone = [Transcriber(tiny, ttt_options=options).recognize([samples])[0] for samples in recordings]
+    together = Transcriber(tiny, ttt_options=options, batch_size=3).recognize(recordings)
+    assert together == alone  # to the last bit of the losses
+
+
 FOREIGN = [
     None,
     AdaptationOptions(loss_type="entropy_mcc", parameters="norms", front_end_step=0.05, unadapted_share=0.5),
