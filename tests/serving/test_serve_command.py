@@ -6,13 +6,15 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from threading import Event
 
 import pytest
 
 from lact_asr_model.commands import serve
+from lact_asr_model.recognition.transcript import Transcript
 
 REASON = 'the serve extra is not installed: pip install "lact-asr[serve]"'
 httpx = pytest.importorskip("httpx", reason=REASON)
@@ -64,6 +66,54 @@ def test_sigterm_finishes_what_was_begun(process: subprocess.Popen[str], recordi
     assert process.stderr.read() == "interrupted\n"
     with pytest.raises(httpx.ConnectError):
         httpx.get(metrics_address)
+
+
+def test_a_kill_and_a_restart_bring_errors_but_never_a_wrong_answer(
+    recordings: list[Path], alone: Callable[[Path, bool], Transcript]
+) -> None:
+    pytest.importorskip("fastapi", reason=REASON)
+    expected = {path: alone(path, False).text for path in recordings[:4]}
+    with socket.create_server(("127.0.0.1", 0)) as unused:
+        port = unused.getsockname()[1]
+    is_over = Event()
+    outcomes: list[tuple[Path, str | None]] = []  # the text, None where there was no answer
+
+    def keep_asking(path: Path) -> None:
+        while not is_over.is_set():
+            try:
+                response = httpx.post(
+                    f"http://127.0.0.1:{port}/v1/audio/transcriptions",
+                    files={"file": path.read_bytes()},
+                    data={"model": "lact-asr"},
+                    timeout=60,
+                )
+            except httpx.TransportError:
+                outcomes.append((path, None))
+                time.sleep(0.1)
+            else:
+                outcomes.append((path, response.json()["text"] if response.status_code == 200 else None))
+
+    def answers() -> int:
+        return sum(text is not None for _, text in outcomes)
+
+    def serve_until(num_answers: int) -> None:
+        with subprocess.Popen([*SERVE, "--port", str(port), "--num_threads", "1"], stderr=subprocess.PIPE) as process:
+            while answers() < num_answers and process.poll() is None:
+                time.sleep(0.05)
+            process.kill()
+
+    with ThreadPoolExecutor(len(expected)) as threads:
+        clients = [threads.submit(keep_asking, path) for path in expected]
+        try:
+            serve_until(6)
+            serve_until(answers() + 6)
+        finally:
+            is_over.set()
+        for client in clients:
+            client.result()
+    assert {path for path, text in outcomes if text is None}
+    assert all(text == expected[path] for path, text in outcomes if text is not None)
+    assert answers() >= 12
 
 
 def test_a_port_that_is_taken_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
