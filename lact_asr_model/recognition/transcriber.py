@@ -276,7 +276,7 @@ class Transcriber:
         All on a GPU. On a CPU padding costs what speech costs, so those whose lengths differ little; and fast steps
         are taken alone, as bfloat16 rounds otherwise in company, which can change a letter.
         """
-        options, on_cpu = self.ttt_options, self.device.type == "cpu"
+        options, on_cpu = self.ttt_options, str(self.device) == "cpu"
         is_fast = isinstance(options, AdaptationOptions) and options.speed == "fast"
         is_together = self.model.is_batched and isinstance(options, AdaptationOptions | None)
         if not is_together or (on_cpu and is_fast):

@@ -49,7 +49,7 @@ def test_the_first_layers_hand_the_samples_on(recipe: ModuleType, teacher: Hybri
         with_filters = filters @ samples[0].unfold(0, 120, 80).mT  # [filters, frames]
         heard = layers[4].conv(hidden)[0, : recipe.NUM_FILTERS]
     distances = torch.cdist(heard, with_filters[:, : heard.shape[1]]).min(dim=1).values
-    assert (distances / heard.norm(dim=1)).max() < 0.05
+    assert (distances / heard.norm(dim=1)).max() < 0.15
 
 
 def test_the_teacher_hears_the_students_frames(recipe: ModuleType, teacher: HybridASRForCTC) -> None:

@@ -146,7 +146,8 @@ def test_a_cut_recording_is_transcribed_with_a_warning(address: str, recordings:
     content = wav(load_audio(recordings[0]))
     response = post(address, files={"file": content[: len(content) // 2]}, data={"model": "lact-asr"})
     assert response.status_code == 200
-    assert alone(recordings[0]).text.startswith(response.json()["text"][:20])
+    words = response.json()["text"].split()
+    assert words[1:3] == alone(recordings[0]).text.split()[1:3] and len(words) < len(alone(recordings[0]).text.split())
     (warning,) = response.json()["warnings"]
     assert warning.startswith("file: damaged or cut after ")
     assert response.headers["X-Warning"] == warning
