@@ -136,7 +136,7 @@ def run(checkpoint_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
 def batch(tmp_path: Path) -> Path:
     """A folder of 40 very short recordings in two folders, each name twice."""
     for number in range(NUM_RECORDINGS):
-        write_tone(tmp_path / "batch" / f"part{number // 20}" / f"{number % 20:02}.wav", number)
+        write_tone(tmp_path / "batch" / f"part{number // 20}" / f"{number % 20:02}.wav", number, seconds=0.8)
     return tmp_path / "batch"
 
 
@@ -355,7 +355,7 @@ def test_what_is_done_is_not_decoded_again(run, batch, tmp_path, capsys, monkeyp
 
 
 def test_a_data_set_goes_on_where_it_was(run, batch, tmp_path, capsys) -> None:
-    entries = [{"audio_filepath": str(path), "text": "A BAD", "duration": 0.4} for path in sorted(batch.rglob("*.wav"))]
+    entries = [{"audio_filepath": str(path), "text": "A BAD", "duration": 0.8} for path in sorted(batch.rglob("*.wav"))]
     (tmp_path / "set.jsonl").write_text("".join(json.dumps(entry) + "\n" for entry in entries))
     flags = ("--data_dir", ".", "--subset", "set.jsonl", "--batch_size", 2)
     assert run(*flags, "--output_dir", "whole", "--format", "ctm", "--output", "whole.ctm") == 0
@@ -368,7 +368,7 @@ def test_a_data_set_goes_on_where_it_was(run, batch, tmp_path, capsys) -> None:
     assert "out/transcripts.jsonl: exists" in capsys.readouterr().err
     resumed = (*flags, "--output_dir", "out", "--format", "ctm", "--output", "out.ctm", "--resume")
     assert run(*resumed) == 0
-    assert "40 utterances, 0.3 min, 21 of them transcribed before" in capsys.readouterr().out
+    assert "40 utterances, 0.5 min, 21 of them transcribed before" in capsys.readouterr().out
     assert (tmp_path / "out" / "transcripts.jsonl").read_bytes() == b"".join(lines)
     assert (tmp_path / "out.ctm").read_bytes() == (tmp_path / "whole.ctm").read_bytes()
     whole, out = (json.loads((tmp_path / name / "results.json").read_text()) for name in ("whole", "out"))
