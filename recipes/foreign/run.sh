@@ -25,7 +25,7 @@ train() {
         --output_dir "$work/$1" "${@:3}"
 }
 train wav2vec2 "${MAX_STEPS:-3000}"
-train hubert "${NEXT_MAX_STEPS:-500}" --init_from "$work/wav2vec2" --taught_steps 0
+train hubert "${NEXT_MAX_STEPS:-500}" --init_from "$work/wav2vec2" --front_end_steps 0 --taught_steps 0
 [ "${UNTIL:-}" != train ] || exit 0
 
 # compare NAME MODEL FLAGS...

@@ -92,7 +92,7 @@ def make_student(kind: str, teacher: HybridASRForCTC) -> PreTrainedModel:
         layerdrop=0.0,
         apply_spec_augment=False,
     )
-    student = AutoModelForCTC.from_config(config)
+    student = AutoModelForCTC.from_config(config, attn_implementation="eager")
     pass_samples_on([layer.conv for layer in student.base_model.feature_extractor.conv_layers], teacher)
     encoder = student.base_model.encoder
     for layer, index in zip(encoder.layers, COPIED_BLOCKS, strict=True):
@@ -227,6 +227,12 @@ def fit_projection(student: PreTrainedModel, teacher: HybridASRForCTC, batches: 
     base.feature_projection.projection.bias.copy_(their_mean - weight @ our_mean)
 
 
+def front_end_loss(student: PreTrainedModel, teacher: HybridASRForCTC, inputs: dict[str, Tensor]) -> dict[str, Tensor]:
+    """The one term of the training loss that needs no block of either model."""
+    hidden, mask = embed(student, inputs)
+    return {"features": distance(hidden, teacher_features(teacher, inputs)[0], mask)}
+
+
 def losses(
     student: PreTrainedModel, teacher: HybridASRForCTC, inputs: dict[str, Tensor], own_share: float
 ) -> dict[str, Tensor]:
@@ -309,10 +315,15 @@ class Training:
             for optimizer, values in zip(self.optimizers, state["optimizers"], strict=True):
                 optimizer.load_state_dict(values)
 
-    def take_step(self, inputs: dict[str, Tensor], own_share: float, is_bf16: bool) -> dict[str, float]:
+    def take_step(self, inputs: dict[str, Tensor], arguments: argparse.Namespace) -> dict[str, float]:
         """Returns the terms of the loss."""
-        with torch.autocast("cpu", torch.bfloat16, enabled=is_bf16):
-            terms = losses(self.student, self.teacher, inputs, own_share)
+        joint_steps = self.step - arguments.front_end_steps
+        with torch.autocast("cpu", torch.bfloat16, enabled=arguments.bf16):
+            if joint_steps < 0:
+                terms = front_end_loss(self.student, self.teacher, inputs)
+            else:
+                own_share = joint_steps / arguments.taught_steps if arguments.taught_steps else 1.0
+                terms = losses(self.student, self.teacher, inputs, own_share)
         torch.stack([LOSS_WEIGHTS[name] * term for name, term in terms.items()]).sum().backward()
         nn.utils.clip_grad_norm_(self.student.parameters(), 1.0)
         self.step += 1
@@ -350,8 +361,7 @@ def train(arguments: argparse.Namespace) -> None:
         fit_projection(training.student, training.teacher, first)
     for batch in source:
         inputs = model_inputs(batch, CPU)
-        own_share = training.step / arguments.taught_steps if arguments.taught_steps else 1.0
-        recent.append(training.take_step(inputs, own_share, arguments.bf16))
+        recent.append(training.take_step(inputs, arguments))
         heard_seconds += inputs["attention_mask"].sum().item() / SAMPLING_RATE
         now = time.monotonic()
         if training.step % arguments.log_every == 0:
@@ -375,7 +385,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--noise_dir", type=Path, help="recordings of noise, added to some of the speech")
     parser.add_argument("--output_dir", type=Path, required=True)
     parser.add_argument("--init_from", type=Path, help="a student of another kind to start from")
-    parser.add_argument("--taught_steps", type=int, default=300, help="until it hears its own front end alone")
+    parser.add_argument("--front_end_steps", type=int, default=1200, help="of the front end alone, the first ones")
+    parser.add_argument("--taught_steps", type=int, default=100, help="after those, until it hears its front end alone")
     parser.add_argument("--batch_seconds", type=float, default=45.0)
     parser.add_argument("--max_steps", type=int, default=3000)
     parser.add_argument("--minutes", type=float, default=math.inf)
