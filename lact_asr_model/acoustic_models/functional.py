@@ -1,7 +1,7 @@
 """Hearing one utterance with other weights, for any module whose forward pass gives `.logits`."""
 
 import copy
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -38,10 +38,36 @@ class FullyHeard:
         return self.logits.detach()
 
 
+@dataclass(frozen=True)
+class Layout:
+    """Names of the modules that a model runs first, in order: conv layers, what adds positions, and blocks."""
+
+    conv_layers: Sequence[str] = ()
+    positions: Sequence[str] = ()
+    blocks: Sequence[str] = ()
+
+    def num_still(self, names: Collection[str]) -> tuple[int, int]:
+        """How many conv layers, and how many blocks, come before all parameters of these names."""
+        if all(_holds_one(self.blocks, [name]) for name in names):
+            return len(self.conv_layers), _num_before(self.blocks, names)
+        return _num_before(self.conv_layers, names), 0
+
+
+def _holds_one(modules: Sequence[str], names: Collection[str]) -> bool:
+    """Whether any of the parameters is in one of the modules."""
+    prefixes = tuple(f"{module}." for module in modules)
+    return any(name.startswith(prefixes) for name in names)
+
+
+def _num_before(modules: Sequence[str], names: Collection[str]) -> int:
+    """How many modules come before the first that holds one of the parameters."""
+    return next((index for index, module in enumerate(modules) if _holds_one([module], names)), len(modules))
+
+
 class FunctionalSpeech:
     """One utterance, heard by a model with replaced parameters: see `adaptation.protocol.Speech`.
 
-    Conv layers below the first one whose parameters move are computed once.
+    What comes before the first layer whose parameters move is computed once.
 
     Args:
         model: any module whose forward pass gives `.logits`; a copy that nothing else uses, for it is changed.
@@ -49,7 +75,7 @@ class FunctionalSpeech:
             it that the steps listen to.
         num_frames: of that part.
         names: of the parameters that will move.
-        conv_layers: names of the first layers of the model, in order.
+        layout: of the model; with none given, everything is computed in each pass.
 
     Raises:
         UserError: there are several utterances.
@@ -62,7 +88,7 @@ class FunctionalSpeech:
         beginning: Mapping[str, Tensor],
         num_frames: int,
         names: Collection[str],
-        conv_layers: Sequence[str] = (),
+        layout: Layout = Layout(),
     ) -> None:
         if any(len(values) != 1 for values in whole.values()):
             raise UserError("a model of this kind is adapted to one utterance at a time; use a batch size of 1")
@@ -71,10 +97,8 @@ class FunctionalSpeech:
         self.frame_mask = torch.ones(1, num_frames, dtype=torch.bool, device=next(iter(whole.values())).device)
         self._whole_model = frozen_copy(model) if self.is_cut else model
         self._model = model
-        still = [layer for layer in conv_layers if not any(name.startswith(f"{layer}.") for name in names)]
-        num_fixed = next((index for index, layer in enumerate(conv_layers) if layer not in still), len(conv_layers))
-        if num_fixed and num_frames:
-            _fix_first_layers(model, conv_layers[:num_fixed], self._beginning)
+        if num_frames:
+            _fix_first_layers(model, layout, names, self._beginning)
 
     def hear(self, weights: Weights) -> FullyHeard:
         return FullyHeard(_run(self._model, weights, self._beginning))
@@ -103,11 +127,11 @@ class _Reached(Exception):
 class _Known(nn.Module):
     """A layer whose output is known, whatever goes in."""
 
-    def __init__(self, output: Tensor) -> None:
+    def __init__(self, output: Any) -> None:
         super().__init__()
         self.output = output
 
-    def forward(self, *inputs: Any) -> Tensor:
+    def forward(self, *inputs: Any, **options: Any) -> Any:
         return self.output
 
 
@@ -118,21 +142,38 @@ class _Skipped(nn.Module):
         return hidden
 
 
-def _fix_first_layers(model: nn.Module, layers: Sequence[str], inputs: dict[str, Tensor]) -> None:
-    """Compute the first layers of the model once, and let it go on from there ever after."""
-    outputs = []
+def _fix_first_layers(model: nn.Module, layout: Layout, names: Collection[str], inputs: Mapping[str, Tensor]) -> None:
+    """Compute what comes before the parameters of these names once, and let the model go on from there ever after."""
+    num_conv_layers, num_blocks = layout.num_still(names)
+    unread = list(layout.conv_layers[: max(num_conv_layers - 1, 0)])
+    known = list(layout.conv_layers[len(unread) : num_conv_layers])
+    if num_blocks:
+        known += [*layout.positions, *layout.blocks[:num_blocks]]
+    outputs = _outputs(model, known, inputs) if known else {}
+    for name in unread:
+        model.set_submodule(name, _Skipped())
+    for name, output in outputs.items():
+        model.set_submodule(name, _Known(output))
 
-    def keep(module: nn.Module, arguments: Any, output: Tensor) -> None:
-        outputs.append(output)
-        raise _Reached
 
-    handle = model.get_submodule(layers[-1]).register_forward_hook(keep)
+def _outputs(model: nn.Module, names: Sequence[str], inputs: Mapping[str, Tensor]) -> dict[str, Any]:
+    """What the modules of these names give, in a pass that ends with the last of them."""
+    outputs = {}
+
+    def keep(name: str) -> Callable[..., None]:
+        def hook(module: nn.Module, arguments: Any, output: Any) -> None:
+            outputs[name] = output
+            if name == names[-1]:
+                raise _Reached
+
+        return hook
+
+    handles = [model.get_submodule(name).register_forward_hook(keep(name)) for name in names]
     try:
         with torch.no_grad():
             model(**inputs)
     except _Reached:
         pass
-    handle.remove()
-    for layer in layers[:-1]:
-        model.set_submodule(layer, _Skipped())
-    model.set_submodule(layers[-1], _Known(outputs[0]))
+    for handle in handles:
+        handle.remove()
+    return outputs

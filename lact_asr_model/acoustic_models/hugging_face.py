@@ -12,7 +12,7 @@ from safetensors import SafetensorError
 from torch import Tensor
 
 from lact_asr_model.acoustic_models.acoustic_model import AcousticModel, normalize_recordings
-from lact_asr_model.acoustic_models.functional import FunctionalSpeech, frozen_copy
+from lact_asr_model.acoustic_models.functional import FunctionalSpeech, Layout, frozen_copy
 from lact_asr_model.acoustic_models.hybrid import peer_groups
 from lact_asr_model.acoustic_models.vocabulary import vocabulary_of
 from lact_asr_model.adaptation.options import AdaptationOptions
@@ -120,15 +120,20 @@ class HuggingFaceAcousticModel(AcousticModel):
         beginning = {key: values[:, :limit] for key, values in inputs.items()}
         length = torch.tensor(beginning[name].shape[1])
         num_frames = max(int(self.model._get_feat_extract_output_lengths(length)), 0)
-        return FunctionalSpeech(
-            frozen_copy(self.model), inputs, beginning, num_frames, names, conv_layers=self._conv_layers()
-        )
+        return FunctionalSpeech(frozen_copy(self.model), inputs, beginning, num_frames, names, self._layout())
 
     def _conv_layers(self) -> list[str]:
         """Names of the conv layers' modules, in order."""
         encoder = getattr(self.model.base_model, "feature_extractor", None)
         prefix = f"{self.model.base_model_prefix}.feature_extractor.conv_layers"
         return [f"{prefix}.{index}" for index in range(len(getattr(encoder, "conv_layers", ())))]
+
+    def _layout(self) -> Layout:
+        """What the model runs first."""
+        names = [name for name, _ in self.model.named_modules()]
+        blocks = [name for name in names if re.search(f"{_BLOCK.pattern}$", f"{name}.")]
+        positions = [name for name in names if name.endswith("encoder.pos_conv_embed")]
+        return Layout(self._conv_layers(), positions, blocks)
 
     def _module(self, name: str) -> Any:
         return self.model.get_submodule(name)

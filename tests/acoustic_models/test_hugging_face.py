@@ -2,6 +2,7 @@
 
 import json
 import sys
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -13,6 +14,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from transformers import AutoFeatureExtractor, AutoModelForCTC, Wav2Vec2ForCTC
 
+from lact_asr_model.acoustic_models.functional import Layout
 from lact_asr_model.acoustic_models.hugging_face import HuggingFaceAcousticModel
 from lact_asr_model.acoustic_models.loading import load
 from lact_asr_model.adaptation.options import AdaptationOptions
@@ -169,6 +171,28 @@ def test_attention_of_one_block_is_all_its_matrices(folder: Path, recordings: li
     }
     assert len(projections) == 4
     assert {f".{name.split('.', 5)[-1]}" for name in adaptation.weights} == projections
+
+
+def test_blocks_before_the_first_that_moves_run_once_and_change_nothing(
+    folder: Path, recordings: list[np.ndarray], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def adapt_last_block() -> tuple[dict[str, int], torch.Tensor]:
+        """How often the modules ran, and the answer."""
+        model = load(folder)
+        calls: Counter[str] = Counter()
+        for name, module in model.model.named_modules():
+            if name.endswith(("encoder.layers.0", "encoder.layers.1", "pos_conv_embed", "conv_layers.0")):
+                module.register_forward_hook(lambda *_, name=name: calls.update([name.split(".", 1)[1]]))
+        options = AdaptationOptions(loss_type="entropy", parameters="attention", layers="1", steps=2)
+        return calls, adapt(model, model.prepare(recordings[:1]), options).logits
+
+    calls, logits = adapt_last_block()
+    assert calls.pop("encoder.layers.1") == 3
+    assert set(calls.values()) == {1}
+    monkeypatch.setattr(HuggingFaceAcousticModel, "_layout", lambda _: Layout())
+    all_calls, expected = adapt_last_block()
+    assert set(all_calls.values()) == {3} and all_calls.keys() == calls.keys() | {"encoder.layers.1"}
+    assert torch.equal(logits, expected)
 
 
 def test_the_steps_can_listen_to_the_beginning(folder: Path, recordings: list[np.ndarray]) -> None:
