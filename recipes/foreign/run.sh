@@ -30,7 +30,7 @@ train hubert "${NEXT_MAX_STEPS:-500}" --init_from "$work/wav2vec2" --front_end_s
 
 # compare NAME MODEL FLAGS...
 compare() {
-    local output=$work/$1/$2 model=$work/$2
+    local output=$work/$1 model=$work/$2
     shift 2
     [ -e "$output.md" ] && return
     "$python" -m lact_asr_model.cli evaluate --checkpoint "$model" --data_dir "$data" --num_threads 1 \
@@ -39,29 +39,28 @@ compare() {
     printf '\n## %s\n\n' "$output"
     cat "$output.md"
 }
-# Which weights, how far, down which loss? And how far for the peer? On development data only.
-for model in wav2vec2 hubert; do
-    choose() {
-        mkdir -p "$work/$1"
-        compare "$1" "$model" --subset dev-mini+common-voice-v1/dev.jsonl --compact --noise_dir "$noise" \
-            --max_utterances "${DEV_UTTERANCES:-24}" --conditions clean,gaussian:0.01,noise:5,telephone "${@:2}"
-    }
-    for step in 0.003 0.01 0.03; do
-        for loss in entropy_mcc entropy; do
-            choose "step-$step-$loss" --ttt_front_end_step $step --ttt_loss_type $loss \
-                --methods none,ttt_front_end:2,ttt_norms:2,ttt_attention:2,ttt_front_end+norms:2
-        done
+# Which weights, how far, down which loss? And how far for the peer? On development data only, and for the first model;
+# the second shows what the choice is worth elsewhere.
+mkdir -p "$work/choice"
+choose() {
+    compare choice/"$1" wav2vec2 --subset dev-mini+common-voice-v1/dev.jsonl --compact --noise_dir "$noise" \
+        --max_utterances "${DEV_UTTERANCES:-24}" --conditions clean,gaussian:0.01,noise:5,telephone "${@:2}"
+}
+for step in 0.003 0.01 0.03; do
+    for loss in entropy_mcc entropy; do
+        choose "step-$step-$loss" --ttt_front_end_step $step --ttt_loss_type $loss \
+            --methods none,ttt_front_end:2,ttt_norms:2,ttt_attention:2,ttt_front_end+norms:2
     done
-    for rate in 2e-5 2e-4 1e-3; do
-        choose "suta-$rate" --methods none,suta:10 --peer_learning_rate $rate
-    done
+done
+for rate in 2e-5 2e-4 1e-3; do
+    choose "suta-$rate" --methods none,suta:10 --peer_learning_rate $rate
 done
 [ "${UNTIL:-}" != choose ] || exit 0
 
 # The table, once, with the defaults of the code and the peer's best rate.
 mkdir -p "$work/table"
 for model in wav2vec2 hubert; do
-    compare table "$model" --subset test-mini --max_utterances "${TEST_UTTERANCES:-15}" --conditions protocol \
+    compare table/"$model" "$model" --subset test-mini --max_utterances "${TEST_UTTERANCES:-15}" --conditions protocol \
         --noise_dir "$held_out_noise" --babble_dir "$data/LibriSpeech/dev-mini" \
         --methods none,suta:1,suta:2,suta:10,ttt:1,ttt:2 --peer_learning_rate "${PEER_LEARNING_RATE:-2e-4}"
 done
