@@ -1,7 +1,8 @@
-"""What the commands share that recognise a data set under conditions. Imports nothing heavy."""
+"""What the commands share that recognise a data set under conditions, or prepare one. Imports nothing heavy."""
 
 import argparse
 from collections.abc import Sequence
+from pathlib import Path
 
 from lact_asr_model.data.conditions import Condition, parse_conditions
 from lact_asr_model.data.sources import SOURCE_HELP
@@ -28,6 +29,18 @@ def add_data_options(parser: argparse.ArgumentParser, *, max_utterances: int | N
     group.add_argument(
         "--impulse_response_dir", metavar="DIR", help="rooms for the condition room (default: synthetic)"
     )
+    return group
+
+
+def add_preparation_options(
+    parser: argparse.ArgumentParser, *, subset_help: str, output_help: str
+) -> argparse._ArgumentGroup:
+    """What to prepare, and the folder that gets it, where a run that was stopped goes on."""
+    group = parser.add_argument_group("data")
+    group.add_argument("--data_dir", type=Path, metavar="DIR", help="folder of what --subset names")
+    group.add_argument("--subset", required=True, help=subset_help)
+    group.add_argument("--output_dir", type=Path, required=True, metavar="DIR", help=output_help)
+    group.add_argument("--resume", action="store_true", help="go on in the folder of a run that was stopped")
     return group
 
 

@@ -13,6 +13,7 @@ import numpy as np
 import soundfile
 
 from lact_asr_model.audio import AUDIO_SUFFIXES, SAMPLING_RATE
+from lact_asr_model.commands.data_options import add_preparation_options
 from lact_asr_model.commands.finished_work import read_finished
 from lact_asr_model.data.embedded import DATA_EXTRA
 from lact_asr_model.data.shards import shard_index
@@ -39,12 +40,11 @@ def _parser() -> argparse.ArgumentParser:
         epilog=f"OUTPUT_DIR gets {SHARD_NAME % 0} and so on, and {PROGRESS}, which says what is in each and "
         "what was left out. Files are copied as they are; stretches and single channels of files are written as FLAC.",
     )
-    parser.add_argument("--data_dir", type=Path, metavar="DIR", help="folder of what --subset names")
     hub = "hf:OWNER/NAME[/CONFIGURATION][:SPLIT] is a data set on the Hugging Face hub"
-    parser.add_argument("--subset", required=True, help=f"{SOURCE_HELP}; {hub}")
-    parser.add_argument("--output_dir", type=Path, required=True, metavar="DIR", help="a new folder for the shards")
-    parser.add_argument("--resume", action="store_true", help="go on in the folder of a run that was stopped")
-    parser.add_argument(
+    data = add_preparation_options(
+        parser, subset_help=f"{SOURCE_HELP}; {hub}", output_help="a new folder for the shards"
+    )
+    data.add_argument(
         "--shard_mb", type=float, default=500.0, metavar="MB", help="a shard is full at this size (default: 500)"
     )
     return parser

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from lact_asr_model.commands.data_options import add_preparation_options
 from lact_asr_model.commands.finished_work import read_finished
 from lact_asr_model.commands.options import add_model_options, load_model
 from lact_asr_model.data.sources import read_utterances
@@ -37,11 +38,11 @@ def _parser() -> argparse.ArgumentParser:
         epilog=f"OUTPUT_DIR gets {AUDIO}/*.flac, {MANIFEST} for --train_subset (join it to the data set with +), and "
         f"{PROGRESS}, which says what became of every long utterance. Shorter utterances stay where they are.",
     )
-    data = parser.add_argument_group("data")
-    data.add_argument("--data_dir", type=Path, metavar="DIR", help="folder of what --subset names")
-    data.add_argument("--subset", required=True, help="what to split, given like --train_subset of `lact-asr train`")
-    data.add_argument("--output_dir", type=Path, required=True, metavar="DIR", help="a new folder for the parts")
-    data.add_argument("--resume", action="store_true", help="go on in the folder of a run that was stopped")
+    data = add_preparation_options(
+        parser,
+        subset_help="what to split, given like --train_subset of `lact-asr train`",
+        output_help="a new folder for the parts",
+    )
     data.add_argument("--normalize", action="store_true", help="spell numbers and symbols out (normalize extra)")
     parts = parser.add_argument_group("parts")
     parts.add_argument(
