@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from cells import rate_cells
 from records import read_records
 
 from lact_asr_model.acoustic_models.loading import load
@@ -27,10 +28,9 @@ from lact_asr_model.decoding.options import DecodingOptions
 from lact_asr_model.errors import UserError, one_line_errors
 from lact_asr_model.evaluation.decodings import BeamDecoders
 from lact_asr_model.evaluation.emission_store import EmissionStore
-from lact_asr_model.metrics import ConditionErrors, interval, mean_rate, resampled_mean_rates, word_errors
+from lact_asr_model.metrics import ConditionErrors, word_errors
 from lact_asr_model.text import normalize_text
 
-SEED = 0
 METHODS = ("none", "ttt:1", "ttt:2")
 REFERENCE_RULE = "mean of logarithms, 1 step"
 Answers = list[np.ndarray]  # log-probabilities [frames, vocabulary] before adaptation, after one step, after two
@@ -141,13 +141,9 @@ def print_table(folder: Path, checkpoint: str | None, beam_size: int) -> None:
         for name, decoders in decodings.items()
     }
     for rule in RULES:
-        cells = []
+        cells = list[str]()
         for name in decodings:
-            own, others = errors[rule, name], errors[REFERENCE_RULE, name]
-            low, high = interval(resampled_mean_rates(own, SEED) - resampled_mean_rates(others, SEED))
-            difference = mean_rate(own) - mean_rate(others)
-            cells.append(f"{100 * mean_rate(own):.1f}")
-            cells.append(f"{100 * difference:+.1f} ({100 * low:+.1f} to {100 * high:+.1f})" if own != others else "")
+            cells += rate_cells(errors[rule, name], errors[REFERENCE_RULE, name])
         print(f"| {rule} | {' | '.join(cells)} |")
 
 

@@ -13,12 +13,12 @@ import argparse
 from collections import defaultdict
 from pathlib import Path
 
+from cells import rate_cells
 from records import read_records
 
 from lact_asr_model.errors import one_line_errors
-from lact_asr_model.metrics import ConditionErrors, ErrorCounts, interval, mean_rate, resampled_mean_rates, word_errors
+from lact_asr_model.metrics import ConditionErrors, ErrorCounts, word_errors
 
-SEED = 0
 Halves = tuple[list[ConditionErrors], list[ConditionErrors]]  # one of each condition
 
 
@@ -38,13 +38,9 @@ def print_rows(folder: Path) -> None:
     halves = errors_by_half(folder)
     baseline = next(iter(halves.values()))
     for method, of_method in halves.items():
-        cells = []
+        cells = list[str]()
         for own, others in zip(of_method, baseline, strict=True):
-            cells.append(f"{100 * mean_rate(own):.1f}")
-            difference = 100 * (mean_rate(own) - mean_rate(others))
-            low, high = interval(resampled_mean_rates(own, SEED) - resampled_mean_rates(others, SEED))
-            is_baseline = of_method is baseline
-            cells.append("" if is_baseline else f"{difference:+.1f} ({100 * low:+.1f} to {100 * high:+.1f})")
+            cells += rate_cells(own, others)
         print(f"| {folder.name} | {method} | {' | '.join(cells)} |")
 
 
