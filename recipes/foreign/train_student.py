@@ -2,11 +2,15 @@
 
 The student has wav2vec2's conv encoder (seven layers of its kernels and strides, a frame every 20 ms) and its
 transformer with positions from a convolution. To need hours of a CPU rather than weeks, it starts near the teacher: the
-attention and feed-forward of its blocks are copies of the teacher's, the first conv layers hand the samples on, and the
-fifth has filters of the teacher's first. What the teacher has and the student has not, rotary positions and the layer
-memory, it has to make up for. The teacher is run at the student's frame rate, so that the two can be compared frame by
-frame: the student learns what the teacher's blocks read, the state after each block, the log-probabilities, and the
-transcripts.
+attention of its blocks is a copy of the teacher's, its feed-forward has the neurons there that count most, the first
+conv layers hand the samples on, and the fifth has filters of the teacher's first. What the teacher has and the student
+has not, it has to make up for: the layer memory, which is worth a few points of WER, and rotary positions, without which
+the teacher says nothing. A WavLM adds a number for each distance to its attention, and starts with what the teacher's
+attention is there on average; a wav2vec2 or HuBERT has to learn positions from its convolution.
+
+The teacher is run at the student's frame rate, so that the two can be compared frame by frame. In the first steps, which
+cost a fifth of the later ones, only the front end learns what the teacher's blocks read. Then the whole student learns
+that, the state after each block, the log-probabilities, and the transcripts.
 """
 
 import argparse
@@ -21,6 +25,7 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
+from scipy.optimize import linear_sum_assignment
 from torch import Tensor, nn
 from transformers import AutoConfig, AutoModelForCTC, PreTrainedModel
 
@@ -32,6 +37,7 @@ from lact_asr_model.data.collate import CTCCollator
 from lact_asr_model.data.dataset import UtteranceDataset
 from lact_asr_model.data.sources import read_utterances
 from lact_asr_model.errors import UserError, one_line_errors
+from lact_asr_model.lact_layer import rotate_by_position, split_heads
 from lact_asr_model.modeling_hybrid_asr import HybridASRForCTC
 from lact_asr_model.training.loading import make_loader, model_inputs, read_batches
 from lact_asr_model.training.optimizers import ADAM_BETAS, set_learning_rate
@@ -39,7 +45,7 @@ from lact_asr_model.training.optimizers import ADAM_BETAS, set_learning_rate
 KINDS = ("wav2vec2", "hubert", "wavlm")
 NUM_FILTERS = 160
 CONV_DIM = (10, 20, 40, 80, 2 * NUM_FILTERS, 384, 416)
-COPIED_BLOCKS = (0, 1, 3, 5, 6, 7)
+NUM_NEURONS = 1152  # of a feed-forward layer; the teacher has 1664, and the student is to have 15 M parameters at most
 STUDENT_FRAME_SAMPLES, STUDENT_FIELD_SAMPLES = 320, 400
 LONGEST_SECONDS = 20.0
 EMA_DECAY = 0.99
@@ -48,6 +54,9 @@ SECONDS_BETWEEN_SAVES = 600
 RIDGE = 1e-3
 FITTED_BATCHES = 6
 INITIAL_NOISE = 0.02
+TABLE_ROUNDS = 10
+CONTENT_SHARE = 0.6  # of the logits of attention, where a bias of distances is added
+DROP_BEYOND = 2.0  # of the logits of attention beyond the teacher's window
 LOSS_WEIGHTS = {"features": 1.0, "states": 0.3, "teacher": 1.0, "ctc": 0.1}
 STATE = "training_state.pt"
 CPU = torch.device("cpu")
@@ -64,7 +73,8 @@ def make_teacher() -> tuple[HybridASRForCTC, Any]:
 
 
 def make_student(kind: str, teacher: HybridASRForCTC) -> PreTrainedModel:
-    """A student with the teacher's sizes, head and chosen blocks; the last two conv layers and positions are random."""
+    """A student with the teacher's hidden size, head and attention; the last two conv layers, the feed-forward and the
+    positions are random."""
     theirs = teacher.config
     config = AutoConfig.for_model(
         kind,
@@ -73,9 +83,9 @@ def make_student(kind: str, teacher: HybridASRForCTC) -> PreTrainedModel:
         bos_token_id=None,
         eos_token_id=None,
         hidden_size=theirs.hidden_size,
-        num_hidden_layers=len(COPIED_BLOCKS),
+        num_hidden_layers=theirs.num_hidden_layers,
         num_attention_heads=theirs.num_attn_heads,
-        intermediate_size=theirs.intermediate_size,
+        intermediate_size=NUM_NEURONS,
         conv_dim=list(CONV_DIM),
         feat_extract_norm="group",
         do_stable_layer_norm=True,
@@ -95,17 +105,18 @@ def make_student(kind: str, teacher: HybridASRForCTC) -> PreTrainedModel:
     student = AutoModelForCTC.from_config(config, attn_implementation="eager")
     pass_samples_on([layer.conv for layer in student.base_model.feature_extractor.conv_layers], teacher)
     encoder = student.base_model.encoder
-    for layer, index in zip(encoder.layers, COPIED_BLOCKS, strict=True):
-        block: Any = teacher.layers[index]
+    for layer, block in zip(encoder.layers, teacher_blocks(teacher), strict=True):
         for name in ("q_proj", "k_proj", "v_proj", "out_proj"):
             getattr(layer.attention, name).load_state_dict(getattr(block.attention, name).state_dict())
         layer.layer_norm.load_state_dict(block.attention_norm.state_dict())
         layer.final_layer_norm.load_state_dict(block.feed_forward_norm.state_dict())
-        layer.feed_forward.intermediate_dense.load_state_dict(block.feed_forward[0].state_dict())
-        layer.feed_forward.output_dense.load_state_dict(block.feed_forward[2].state_dict())
     encoder.layer_norm.load_state_dict(teacher.final_norm.state_dict())
     student.lm_head.load_state_dict(teacher.lm_head.state_dict())
     return student
+
+
+def teacher_blocks(teacher: HybridASRForCTC) -> list[Any]:
+    return list(teacher.layers)
 
 
 @torch.no_grad()
@@ -138,18 +149,126 @@ def pass_samples_on(convolutions: Sequence[Any], teacher: HybridASRForCTC) -> No
     convolutions[4].bias.zero_()
 
 
-def take_over(student: PreTrainedModel, folder: Path) -> None:
-    """Start from a student of another kind: all modules that the two share, and a WavLM that ignores distances."""
-    other = AutoModelForCTC.from_pretrained(folder)
-    prefixes = (f"{other.base_model_prefix}.", f"{student.base_model_prefix}.")
-    weights = {name.replace(*prefixes, 1): weight for name, weight in other.state_dict().items()}
-    missing, unexpected = student.load_state_dict(weights, strict=False)
-    if unexpected or any("rel_" not in name for name in missing):
-        raise UserError(f"{folder}: is not a student of this script with the same sizes; give another --init_from")
-    with torch.no_grad():
-        for name, weight in student.named_parameters():
-            if "rel_attn_embed" in name:
-                weight.zero_()
+def take_front_end(student: PreTrainedModel, folder: Path) -> None:
+    """Start with the front end of a student that may be of another kind."""
+    other = AutoModelForCTC.from_pretrained(folder).base_model
+    try:
+        for name in ("feature_extractor", "feature_projection"):
+            student.base_model.get_submodule(name).load_state_dict(other.get_submodule(name).state_dict())
+    except (AttributeError, RuntimeError):
+        raise UserError(
+            f"{folder}: has not the front end of a student of this script; give another --init_from"
+        ) from None
+
+
+@torch.no_grad()
+def fit_feed_forward(student: PreTrainedModel, teacher: HybridASRForCTC, batches: Sequence[dict[str, Tensor]]) -> None:
+    """Start each feed-forward layer with the teacher's neurons that count most, and the linear regression from them to
+    what all of them give."""
+    blocks = teacher_blocks(teacher)
+    active: list[list[Tensor]] = [[] for _ in blocks]
+    for kept, block in zip(active, blocks, strict=True):
+        block.feed_forward[2].register_forward_pre_hook(
+            lambda _, inputs, kept=kept: kept.append(inputs[0].flatten(0, 1))
+        )
+    for inputs in batches:
+        teach(teacher, inputs)
+    for layer, block, kept in zip(student.base_model.encoder.layers, blocks, active, strict=True):
+        block.feed_forward[2]._forward_pre_hooks.clear()
+        neurons, outer = torch.cat(kept), block.feed_forward[2]
+        chosen = (neurons.var(0) * outer.weight.square().sum(0)).topk(NUM_NEURONS).indices
+        products = neurons.T.cov()[chosen]
+        regularized = products[:, chosen] + RIDGE * products[:, chosen].diagonal().mean() * torch.eye(NUM_NEURONS)
+        weight = torch.linalg.solve(regularized, products @ outer.weight.T).T
+        layer.feed_forward.intermediate_dense.weight.copy_(block.feed_forward[0].weight[chosen])
+        layer.feed_forward.intermediate_dense.bias.copy_(block.feed_forward[0].bias[chosen])
+        layer.feed_forward.output_dense.weight.copy_(weight)
+        means = neurons.mean(0)
+        layer.feed_forward.output_dense.bias.copy_(outer(means) - weight @ means[chosen])
+
+
+@torch.no_grad()
+def attention_by_distance(teacher: HybridASRForCTC, batches: Sequence[dict[str, Tensor]]) -> Tensor:
+    """The mean logit of the attention in each block at each distance (key minus query), less the mean over all
+    distances: [blocks, heads, 2 * radius + 1]."""
+    blocks = teacher_blocks(teacher)
+    first = blocks[0].attention
+    distances = range(-first.radius, first.radius + 1)
+    sums, counts = torch.zeros(len(blocks), first.num_heads, len(distances)), torch.zeros(len(distances))
+    for inputs in batches:
+        states, _ = teach(teacher, inputs)
+        _, mask = teacher_features(teacher, inputs)
+        for row, block in enumerate(blocks):
+            attention, heard = block.attention, block.attention_norm(states[row])
+            queries, keys = (
+                rotate_by_position(
+                    split_heads(projection(heard), attention.num_heads), attention.rope_theta, attention.rotary_size
+                )
+                for projection in (attention.q_proj, attention.k_proj)
+            )
+            logits = queries @ keys.mT / math.sqrt(queries.shape[-1])
+            for column, distance in enumerate(distances):
+                is_pair = (mask[:, :, None] & mask[:, None, :]).diagonal(distance, 1, 2)
+                values = logits.diagonal(distance, 2, 3)
+                sums[row, :, column] += torch.where(is_pair[:, None], values, 0).sum((0, 2))
+                counts[column] += is_pair.sum() / len(blocks)
+    means = sums / counts.clamp(min=1)
+    return means - means.mean(-1, keepdim=True)
+
+
+def shared_tables(by_distance: Tensor) -> tuple[Tensor, list[Any], Tensor]:
+    """One table of distances for each head, which all blocks share, as WavLM wants it.
+
+    Args:
+        by_distance: [blocks, heads, distances].
+
+    Returns:
+        The tables [heads, distances]; for each block the head of `by_distance` that takes each table, so that the error
+        is least; and how much of it each takes: [blocks, heads], not negative.
+    """
+    tables = by_distance[len(by_distance) // 2]
+    for _ in range(TABLE_ROUNDS):
+        shares = (by_distance @ tables.mT / tables.square().sum(-1).clamp(min=1e-9)).clamp(
+            min=0
+        )  # [blocks, head, table]
+        errors = (by_distance[:, :, None] - shares[..., None] * tables).square().sum(-1)
+        heads = [linear_sum_assignment(of_block.mT.numpy())[1] for of_block in errors]
+        chosen = torch.stack([of_block[taken] for of_block, taken in zip(by_distance, heads, strict=True)])
+        share = torch.stack(
+            [
+                of_block.mT.gather(1, torch.tensor(taken)[:, None])[:, 0]
+                for of_block, taken in zip(shares, heads, strict=True)
+            ]
+        )
+        tables = (share[..., None] * chosen).sum(0) / share.square().sum(0)[:, None].clamp(min=1e-9)
+    return tables, heads, share
+
+
+@torch.no_grad()
+def fit_distances(student: PreTrainedModel, teacher: HybridASRForCTC, batches: Sequence[dict[str, Tensor]]) -> None:
+    """Start a WavLM's bias of distances as the teacher's mean attention; its heads change places for that."""
+    tables, heads, shares = shared_tables(attention_by_distance(teacher, batches))
+    layers = student.base_model.encoder.layers
+    for layer, taken, share in zip(layers, heads, shares, strict=True):
+        attention = layer.attention
+        for name in ("q_proj", "k_proj", "v_proj"):
+            projection = getattr(attention, name)
+            for weight in (projection.weight, projection.bias):
+                weight.copy_(weight.unflatten(0, (len(taken), -1))[taken].flatten(0, 1))
+        weight = attention.out_proj.weight
+        weight.copy_(weight.unflatten(1, (len(taken), -1))[:, taken].flatten(1, 2))
+        attention.q_proj.weight.mul_(CONTENT_SHARE)
+        attention.q_proj.bias.mul_(CONTENT_SHARE)
+        attention.gru_rel_pos_linear.weight.zero_()  # both of its gates are 1/2 then: share = (const / 2 - 1) / 2 + 2
+        attention.gru_rel_pos_linear.bias.zero_()
+        attention.gru_rel_pos_const.copy_(4 * (share - 1.5)[:, None, None])
+    first = layers[0].attention
+    radius = tables.shape[-1] // 2
+    bucket_of = first._relative_positions_bucket(torch.arange(-radius, radius + 1))
+    embedding = first.rel_attn_embed.weight  # [buckets, heads]
+    embedding.copy_(tables.min(-1).values - DROP_BEYOND)
+    for bucket in bucket_of.unique():
+        embedding[bucket] = tables[:, bucket_of == bucket].mean(-1)
 
 
 @torch.no_grad()
@@ -243,8 +362,8 @@ def losses(
     terms = {"features": distance(hidden, their_states[0], mask)}
     is_own = torch.rand(len(mask), 1, 1) < own_share
     states, logits = listen(student, torch.where(is_own, hidden, their_states[0]), mask)
-    pairs = zip(states, COPIED_BLOCKS, strict=True)
-    terms["states"] = torch.stack([distance(ours, their_states[index + 1], mask) for ours, index in pairs]).mean()
+    pairs = zip(states, their_states[1:], strict=True)
+    terms["states"] = torch.stack([distance(ours, theirs, mask) for ours, theirs in pairs]).mean()
     ours = F.log_softmax(logits.float(), dim=-1)
     theirs = F.log_softmax(their_logits.float(), dim=-1)
     terms["teacher"] = F.kl_div(ours[mask], theirs[mask], log_target=True, reduction="batchmean")
@@ -304,7 +423,7 @@ class Training:
         self.teacher, self.processor = make_teacher()
         self.student = make_student(arguments.kind, self.teacher)
         if arguments.init_from is not None:
-            take_over(self.student, arguments.init_from)
+            take_front_end(self.student, arguments.init_from)
         self.optimizers = make_optimizers(self.student, arguments.peak_lr)
         self.average = {name: weight.clone() for name, weight in self.student.state_dict().items()}
         self.folder, self.step = arguments.output_dir, 0
@@ -356,9 +475,13 @@ def train(arguments: argparse.Namespace) -> None:
     began = saved = reported = time.monotonic()
     heard_seconds, recent = 0.0, list[dict[str, float]]()
     source = batches(arguments, training.processor, arguments.seed + training.step)
-    if training.step == 0 and arguments.init_from is None:
+    if training.step == 0:
         first = [model_inputs(batch, CPU) for batch in islice(source, FITTED_BATCHES)]
-        fit_projection(training.student, training.teacher, first)
+        if arguments.init_from is None:
+            fit_projection(training.student, training.teacher, first)
+        fit_feed_forward(training.student, training.teacher, first)
+        if arguments.kind == "wavlm":
+            fit_distances(training.student, training.teacher, first)
     for batch in source:
         inputs = model_inputs(batch, CPU)
         recent.append(training.take_step(inputs, arguments))
@@ -384,7 +507,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--train_subset", required=True, help="sources joined by '+'")
     parser.add_argument("--noise_dir", type=Path, help="recordings of noise, added to some of the speech")
     parser.add_argument("--output_dir", type=Path, required=True)
-    parser.add_argument("--init_from", type=Path, help="a student of another kind to start from")
+    parser.add_argument("--init_from", type=Path, help="a student whose front end to start with")
     parser.add_argument("--front_end_steps", type=int, default=1200, help="of the front end alone, the first ones")
     parser.add_argument("--taught_steps", type=int, default=100, help="after those, until it hears its front end alone")
     parser.add_argument("--batch_seconds", type=float, default=45.0)
