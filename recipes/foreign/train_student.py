@@ -4,13 +4,13 @@ The student has wav2vec2's conv encoder (seven layers of its kernels and strides
 transformer with positions from a convolution. To need hours of a CPU rather than weeks, it starts near the teacher: the
 attention of its blocks is a copy of the teacher's, its feed-forward has the neurons there that count most, the first
 conv layers hand the samples on, and the fifth has filters of the teacher's first. What the teacher has and the student
-has not, it has to make up for: the layer memory, which is worth a few points of WER, and rotary positions, without which
-the teacher says nothing. A WavLM adds a number for each distance to its attention, and starts with what the teacher's
+has not, it has to make up for: the layer memory, worth a few points of WER, and rotary positions, without which the
+teacher says nothing. A WavLM adds a number for each distance to its attention, and starts with what the teacher's
 attention is there on average; a wav2vec2 or HuBERT has to learn positions from its convolution.
 
 The teacher is run at the student's frame rate, so that the two can be compared frame by frame. In the first steps, which
-cost a fifth of the later ones, only the front end learns what the teacher's blocks read. Then the whole student learns
-that, the state after each block, the log-probabilities, and the transcripts.
+cost a fifth of the others, only the front end learns what the teacher's blocks read. Then the whole student learns that,
+the state after each block, the log-probabilities, and the transcripts.
 """
 
 import argparse
