@@ -63,7 +63,7 @@ class AcousticModel(ABC):
         """Logits [batch, frames, vocabulary] and frame_mask bool [batch, frames], True = real; without gradients."""
 
     def compiled(self, batch_size: int) -> "Callable[[Mapping[str, Tensor]], tuple[Tensor, Tensor]]":
-        """`recognize` by compiled code, for at most so many recordings. Raises UserError: this kind cannot be compiled."""
+        """`recognize` by compiled code, for at most so many recordings. Raises UserError: it cannot be compiled."""
         raise UserError("compile: takes a model of this package that is not exported; recognise without it")
 
     def log_probs(self, logits: "Tensor", frame_mask: "Tensor", *, on_cpu: bool = False) -> "list[Tensor]":

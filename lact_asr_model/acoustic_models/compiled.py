@@ -19,7 +19,7 @@ class CompiledRecognition:
     """Takes the place of `HybridAcousticModel.recognize`.
 
     Batches are padded to the length of the next graph (`graph_seconds`) and to `batch_size` rows. A graph is compiled
-    when it is first needed, which takes about a minute; a GPU then runs it as a CUDA graph, without waiting for Python.
+    when it is first needed, which takes its time; a GPU then runs it as a CUDA graph, without waiting for Python.
 
     Args:
         network: in evaluation mode, on the device where it stays.

@@ -144,7 +144,7 @@ def make_parser() -> argparse.ArgumentParser:
     recognition.add_argument(
         "--compile",
         action="store_true",
-        help="compile the model first, for about a minute for each of a few lengths; for many recordings on a GPU",
+        help="compile the plain pass, once for each of a few lengths of recordings; pays for many of them on a GPU",
     )
     add_decoding_options(parser)
     add_ttt_options(parser)

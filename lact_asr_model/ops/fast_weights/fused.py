@@ -1,7 +1,7 @@
 """The two sums over frames of the layer memory as Triton kernels for GPUs: no hidden activation reaches the memory.
 
-`closed_form` has the formulas, `dispatch` decides where these run. Products are of the inputs' dtype and are added up in
-float32; those of float32 are exact unless `torch.set_float32_matmul_precision` allows TF32. Forward passes only: no
+`closed_form` has the formulas, `dispatch` decides where these run. Products are of the inputs' dtype and are added up
+in float32; those of float32 are exact unless `torch.set_float32_matmul_precision` allows TF32. Forward passes only: no
 gradient flows through them. For PyTorch they are operators, so that compiled code takes them as they are.
 
 Legend: as in `closed_form`; x = a block of keys or queries, D = d filled up to a power of two, n = frames.
