@@ -10,7 +10,7 @@ GPU, time is that of the clock until it has done all, after a call that does not
 
 import argparse
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from typing import Any, cast
@@ -83,7 +83,7 @@ def _measure(arguments: argparse.Namespace) -> str:
     return markdown_table(rows) + gpu
 
 
-def _side_by_side(calls: dict[str, Callable[[], object]], device: torch.device, num_rounds: int) -> dict[str, float]:
+def _side_by_side(calls: Mapping[str, Callable[[], object]], device: torch.device, num_rounds: int) -> dict[str, float]:
     if device.type != "cuda":
         return measuring.side_by_side(calls, num_rounds)
 
