@@ -5,8 +5,8 @@
 Shapes alone are computed (PyTorch's `FakeTensorMode`), and every operator is counted: two operations for a
 multiplication with its addition, the bytes that it reads and writes, and one kernel. "At least" is the longer of two
 times, of all products at the peak rate and of reading all weights once; one by one, each operator takes the longer of
-its own two. The defaults are the figures that NVIDIA gives for an H100 SXM, without sparsity and, in float32, without TF32;
-that launching a kernel costs 4 µs is an assumption.
+its own two. The defaults are the figures that NVIDIA gives for an H100 SXM, without sparsity and, in float32, without
+TF32; that launching a kernel costs 4 µs is an assumption.
 """
 
 import argparse
