@@ -58,7 +58,7 @@ tables: $(INSTALLED)
 
 .PHONY: bench
 bench: $(INSTALLED)
-	@for name in newton_schulz layer_speed model_speed adaptation_speed training_step long_audio start_up; do \
+	@for name in newton_schulz layer_speed model_speed adaptation_speed training_step long_audio start_up gpu_floors; do \
 		printf '\n%s\n\n' $$name; $(PRELOAD) $(BIN)/python benchmarks/$$name.py --quick || exit; done
 
 setup: $(INSTALLED)

@@ -231,6 +231,11 @@ class HybridNetwork(nn.Module):
         )
         return output.to_tuple() if return_dict is False else output
 
+    def recognize(self, input_values: Tensor, attention_mask: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Logits of every frame [batch, frames, vocabulary] and frame_mask bool [batch, frames]; see `forward`."""
+        features, frame_mask = self.encode(input_values, attention_mask)
+        return self.classify(self.run_stack(features, frame_mask), frame_mask), frame_mask
+
     def encode(
         self, input_values: Tensor, attention_mask: Tensor | None = None, weights: Weights | None = None
     ) -> tuple[Tensor, Tensor]:

@@ -7,7 +7,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from lact_asr_model.configuration_hybrid_asr import HybridASRConfig
-from lact_asr_model.ops.fast_weights.closed_form import FastWeights, apply_fast_weights, update_fast_weights
+from lact_asr_model.ops.fast_weights.closed_form import FastWeights
+from lact_asr_model.ops.fast_weights.dispatch import apply_fast_weights, update_fast_weights
+from lact_asr_model.ops.window_attention import windowed_attention
 
 _SMALLEST_LENGTH = 1e-6
 
@@ -41,47 +43,6 @@ def rotate_by_position(heads: Tensor, theta: float, rotary_size: int) -> Tensor:
     cosine, sine = angles.cos().to(heads.dtype), angles.sin().to(heads.dtype)
     first, second, others = heads.split([rotary_size // 2, rotary_size // 2, size - rotary_size], dim=-1)
     return torch.cat([first * cosine - second * sine, second * cosine + first * sine, others], dim=-1)
-
-
-def windowed_attention(
-    queries: Tensor, keys: Tensor, values: Tensor, frame_mask: Tensor, radius: int, dropout: float = 0.0
-) -> Tensor:
-    """Attention of every frame to the real frames at most `radius` frames away.
-
-    Long inputs are cut into blocks of `radius` frames that see themselves and their two neighbours, so time and memory
-    grow with frames * radius; an exported graph, which is one for all lengths, sees the whole input under a mask. Every
-    frame may attend to itself, which keeps padded rows finite.
-
-    Args:
-        queries, keys, values: [batch, heads, frames, size].
-        frame_mask: bool [batch, frames], True = real.
-
-    Returns:
-        [batch, heads, frames, size].
-    """
-    frames, block = queries.shape[-2], max(radius, 1)
-    position = torch.arange(frames, device=queries.device)
-    if torch.compiler.is_exporting() or frames <= 3 * block:
-        distance = position[:, None] - position
-        allowed = (distance.abs() <= radius) & frame_mask[:, None, None, :] | (distance == 0)
-        return F.scaled_dot_product_attention(queries, keys, values, allowed, dropout)
-
-    num_blocks = -(-frames // block)
-    padding = num_blocks * block - frames
-    query_blocks = F.pad(queries, (0, 0, 0, padding)).unflatten(-2, (num_blocks, block))
-
-    def neighbourhoods(sequence: Tensor) -> Tensor:
-        """[..., frames, size] to [..., blocks, 3 * block, size]: the block before, the block, the block after."""
-        blocks = F.pad(sequence, (0, 0, block, block + padding)).unflatten(-2, (num_blocks + 2, block))
-        return torch.cat([blocks[..., :-2, :, :], blocks[..., 1:-1, :, :], blocks[..., 2:, :, :]], dim=-2)
-
-    place = torch.arange(3 * block, device=queries.device)
-    distance = place[block : 2 * block, None] - place
-    real = neighbourhoods(frame_mask[:, None, :, None].to(torch.uint8)).mT.bool()
-    allowed = (distance.abs() <= radius) & real | (distance == 0)
-    key_blocks, value_blocks = neighbourhoods(keys), neighbourhoods(values)
-    attended = F.scaled_dot_product_attention(query_blocks, key_blocks, value_blocks, allowed, dropout)
-    return attended.flatten(-3, -2)[..., :frames, :]
 
 
 class WindowedAttention(nn.Module):

@@ -1,13 +1,14 @@
 """What transcribing, adapting and evaluating need of a CTC model, whatever its kind."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 
 from lact_asr_model.adaptation.options import AdaptationOptions
+from lact_asr_model.errors import UserError
 
 if TYPE_CHECKING:
     import torch
@@ -60,6 +61,10 @@ class AcousticModel(ABC):
     @abstractmethod
     def recognize(self, inputs: "Mapping[str, Tensor]") -> "tuple[Tensor, Tensor]":
         """Logits [batch, frames, vocabulary] and frame_mask bool [batch, frames], True = real; without gradients."""
+
+    def compiled(self, batch_size: int) -> "Callable[[Mapping[str, Tensor]], tuple[Tensor, Tensor]]":
+        """`recognize` by compiled code, for at most so many recordings. Raises UserError: it cannot be compiled."""
+        raise UserError("compile: takes a model of this package that is not exported; recognise without it")
 
     def log_probs(self, logits: "Tensor", frame_mask: "Tensor", *, on_cpu: bool = False) -> "list[Tensor]":
         """Log-probabilities [frames, vocabulary] of each recording, without padding; on request in main memory."""

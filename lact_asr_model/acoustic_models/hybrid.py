@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from lact_asr_model.acoustic_models.acoustic_model import AcousticModel, normalize_recordings
+from lact_asr_model.acoustic_models.compiled import CompiledRecognition
 from lact_asr_model.acoustic_models.functional import FunctionalSpeech, frozen_copy
 from lact_asr_model.acoustic_models.vocabulary import vocabulary_of
 from lact_asr_model.adaptation.options import AdaptationOptions, options_from_config
@@ -58,8 +59,10 @@ class HybridAcousticModel(AcousticModel):
 
     def recognize(self, inputs: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
         with torch.no_grad():
-            features, frame_mask = self.model.encode(inputs["input_values"], inputs.get("attention_mask"))
-            return self.model.classify(self.model.run_stack(features, frame_mask), frame_mask), frame_mask
+            return self.model.recognize(inputs["input_values"], inputs.get("attention_mask"))
+
+    def compiled(self, batch_size: int) -> CompiledRecognition:
+        return CompiledRecognition(self.model, batch_size)
 
     def weight_groups(self) -> dict[str, WeightGroup]:
         """fast_weights and front_end, for whole batches; norms, attention and suta, for one utterance at a time."""

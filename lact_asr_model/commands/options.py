@@ -218,6 +218,7 @@ def make_transcriber(arguments: argparse.Namespace) -> "Transcriber":
         batch_size=arguments.batch_size,
         chunk_seconds=arguments.chunk_seconds,
         move_emission_to_cpu=arguments.move_emission_to_cpu,
+        compile=arguments.compile,
     )
 
 

@@ -141,6 +141,11 @@ def make_parser() -> argparse.ArgumentParser:
     recognition.add_argument(
         "--move_emission_to_cpu", action="store_true", help="decode from main memory, which frees a GPU's"
     )
+    recognition.add_argument(
+        "--compile",
+        action="store_true",
+        help="compile the plain pass, once for each of a few lengths of recordings; pays for many of them on a GPU",
+    )
     add_decoding_options(parser)
     add_ttt_options(parser)
     add_model_options(parser, runtimes=("torch", "onnx"))

@@ -61,6 +61,11 @@ class Transcriber:
         chunk_seconds: longest segment.
         move_emission_to_cpu: decode from a copy in main memory, so that a GPU holds no log-probabilities meanwhile.
         keep_emissions: give the log-probabilities with the transcripts, for other decodings.
+        compile: recognise by compiled code, which pays for many recordings on a GPU (see `CompiledRecognition`);
+            adaptation cannot be compiled.
+
+    Raises:
+        UserError: a value that cannot be used, or two that do not go together.
     """
 
     def __init__(
@@ -75,6 +80,7 @@ class Transcriber:
         chunk_seconds: float = 30.0,
         move_emission_to_cpu: bool = False,
         keep_emissions: bool = False,
+        compile: bool = False,
     ) -> None:
         if batch_size < 1:
             raise UserError(f"batch size {batch_size}: is below 1; give 1 or more")
@@ -83,8 +89,11 @@ class Transcriber:
             raise UserError(f"batch size {batch_size}: a stream is recognised one by one; give 1, or mode 'episodic'")
         if not 1 <= chunk_seconds < float("inf"):
             raise UserError(f"chunk_seconds {chunk_seconds}: is not a number of seconds from 1 up; the default is 30")
+        if compile and ttt_options is not None:
+            raise UserError("compile: adaptation cannot be compiled; leave out one of them")
         self.model = model.to(device)
         self.device = self.model.device
+        self._compiled = self.model.compiled(batch_size) if compile else None
         self.decoder = decoder or GreedyDecoder(model.vocabulary)
         teacher = teacher or (self.decoder if self.decoder.uses_language_model else None)
         if isinstance(ttt_options, AdaptationOptions) and self.decoder.uses_language_model:
@@ -309,7 +318,7 @@ class Transcriber:
                 logits, frame_mask = adaptation.logits, adaptation.frame_mask
         else:
             with self._timed("recognition"):
-                logits, frame_mask = self.model.recognize(inputs)
+                logits, frame_mask = (self._compiled or self.model.recognize)(inputs)
         with self._timed("decoding"):
             on_cpu = self.move_emission_to_cpu or self.keep_emissions
             emissions = self.model.log_probs(logits, frame_mask, on_cpu=on_cpu)

@@ -8,9 +8,9 @@ has not, it has to make up for: the layer memory, worth a few points of WER, and
 teacher says nothing. A WavLM adds a number for each distance to its attention, and starts with what the teacher's
 attention is there on average; a wav2vec2 or HuBERT has to learn positions from its convolution.
 
-The teacher is run at the student's frame rate, so that the two can be compared frame by frame. In the first steps, which
-cost a fifth of the others, only the front end learns what the teacher's blocks read. Then the whole student learns that,
-the state after each block, the log-probabilities, and the transcripts.
+The teacher is run at the student's frame rate, so that the two can be compared frame by frame. In the first steps,
+which cost a fifth of the others, only the front end learns what the teacher's blocks read. Then the whole student
+learns that, the state after each block, the log-probabilities, and the transcripts.
 """
 
 import argparse

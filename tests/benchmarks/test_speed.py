@@ -8,6 +8,7 @@ from pathlib import Path
 from types import ModuleType
 
 import pytest
+import torch
 from transformers import Wav2Vec2ForCTC
 
 from lact_asr_model.acoustic_models.hybrid import HybridAcousticModel
@@ -17,7 +18,10 @@ from lact_asr_model.errors import UserError
 from lact_asr_model.modeling_hybrid_asr import HybridASRForCTC
 
 REPOSITORY = Path(__file__).parents[2]
-SPEED = ("newton_schulz", "layer_speed", "model_speed", "adaptation_speed", "training_step", "long_audio", "start_up")
+SPEED = (
+    *("newton_schulz", "layer_speed", "model_speed", "adaptation_speed", "training_step", "long_audio", "start_up"),
+    "gpu_floors",
+)
 Load = Callable[[str], ModuleType]
 
 
@@ -124,6 +128,32 @@ def test_long_audio_and_start_up_are_of_processes(run: Callable, load_benchmark:
         ("torch", "80 %"),
         ("json", "20 %"),
     ]
+
+
+def test_floors_of_a_gpu_come_from_counts(
+    run: Callable, tiny_config: HybridASRConfig, tiny_model: HybridASRForCTC, processor
+) -> None:
+    (rows,) = run(
+        "gpu_floors",
+        HybridASRConfig=lambda **changes: tiny_config,
+        load=lambda: HybridAcousticModel(tiny_model, processor),
+    )
+    assert len(rows) == 8
+    plain, one_step, two_steps = (int(row["kernels"]) for row in rows[:3])
+    assert two_steps > one_step > plain > 0
+    for row in rows:
+        for number in ("bfloat16", "float32"):
+            assert float(row[f"{number}: at least, ms"]) <= float(row[f"{number}: one by one, ms"])
+
+
+def test_operations_and_bytes_are_counted_by_kernel(load_benchmark: Load) -> None:
+    floors = load_benchmark("gpu_floors")
+    left, right = torch.ones(3, 4), torch.ones(4, 5)
+    with floors.Counts() as counts:
+        (left @ right).T.add_(1)
+    assert counts.kernels == [(2 * 3 * 4 * 5, 4 * (12 + 20 + 15)), (0, 4 * 15)]
+    device = floors.Device(operations=10.0, float32_bytes=4.0)
+    assert [device.seconds(20, 4), device.seconds(20, 12)] == [2.0, 3.0]
 
 
 def test_a_process_is_measured(load_benchmark: Load, capfd: pytest.CaptureFixture[str]) -> None:

@@ -1,1 +1,4 @@
-"""Fast weights of the LaCT layer: `closed_form` is what runs, `naive` the oracle that it is held to."""
+"""Fast weights of the LaCT layer: the `closed_form`, its kernels for GPUs in `fused`, the `naive` oracle of both.
+
+`dispatch` is what the layer calls; it decides between the first two.
+"""

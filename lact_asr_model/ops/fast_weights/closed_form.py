@@ -11,6 +11,7 @@ Legend: d = size of a head, h = hidden size of the SwiGLU, k/v/q = keys/values/q
 Source: Zhang et al. 2025, "Test-Time Training Done Right", arXiv:2505.23884.
 """
 
+from collections.abc import Callable
 from functools import reduce
 from typing import NamedTuple
 
@@ -117,16 +118,17 @@ def update_fast_weights(
     schedule: str = "muon",
     chunk_size: int | None = None,
     first_order: bool = False,
+    gradient: Callable[..., FastWeights] = fast_weight_gradient,
 ) -> FastWeights:
     """Layer memory: one step W <- renorm(W + NewtonSchulz(dW)) on the utterance's keys and values.
 
     Orthogonalisation removes the scale of dW, so under Muon the learning rates only weigh frames against each other;
     with `muon=False` the step is plain gradient descent and their scale counts. Shapes as in `fast_weight_gradient`.
     `first_order` takes the step for a constant: gradients reach the weights only where the step starts from them, and
-    nothing else.
+    nothing else. `gradient` is what computes the sums, `fast_weight_gradient` or another form of it.
     """
     with torch.set_grad_enabled(torch.is_grad_enabled() and not first_order):
-        step = fast_weight_gradient(weights, keys, values, learning_rates, chunk_size)
+        step = gradient(weights, keys, values, learning_rates, chunk_size)
         if muon:
             step = orthogonalize(step, schedule)
     return renormalize(FastWeights(*(w + s for w, s in zip(weights, step, strict=True))), weights)
