@@ -33,7 +33,7 @@ test: lint
 
 test-all: lint
 	@command -v chromium >/dev/null || { echo "error: chromium is not installed; run: apt install chromium" >&2; exit 2; }
-	$(BIN)/python -m pip install -qq -c constraints.txt -e ".[web,docs,data,ray]" playwright
+	$(BIN)/python -m pip install -qq -c constraints.txt -e ".[web,docs,data,ray,tracking]" playwright
 	$(PYTEST) -m "not ray"
 	$(PYTEST) -n 0 -m ray
 

@@ -1,5 +1,6 @@
 """What a training says while it runs: console lines, a progress bar on a terminal, and a log with pictures."""
 
+import importlib
 import importlib.util
 import sys
 import time
@@ -31,7 +32,9 @@ class Tracker:
 
     def __init__(self, is_main_process: bool, name: str = TRACKERS[0]) -> None:
         if name != TRACKERS[0] and importlib.util.find_spec(name) is None:
-            raise UserError(f"--tracker {name}: is not installed; run `pip install {name}`, or leave it out")
+            raise UserError(
+                f'--tracker {name}: is not installed; run `pip install "lact-asr[tracking]"`, or leave it out'
+            )
         self.is_main_process = is_main_process
         self.name = name
         self._bar: tqdm | None = None
@@ -46,6 +49,8 @@ class Tracker:
         options: dict[str, Any] = {"name": log_dir.parent.name}
         if self.name == TRACKERS[0]:
             options = {"logging_dir": str(log_dir), "purge_step": step + 1}
+        elif self.name == "trackio" and step:
+            options["resume"] = "allow"
         log = LOGGER_TYPE_TO_CLASS[self.name]("" if self.name == TRACKERS[0] else _PROJECT, **options)
         try:
             log.start()
@@ -67,19 +72,34 @@ class Tracker:
         if self._bar is not None:
             self._bar.update()
 
-    def log(self, prefix: str, step: int, values: dict[str, float] | dict[str, str]) -> None:
-        """Record numbers or texts."""
+    def log(self, prefix: str, step: int, values: Mapping[str, float]) -> None:
+        """Record numbers."""
         if self._log is not None:
             self._log.log({f"{prefix}/{name}": value for name, value in values.items()}, step=step)
 
+    def log_transcripts(self, name: str, step: int, transcripts: Sequence[Mapping[str, Any]]) -> None:
+        """Record "id", "ref" and "hyp" of utterances: a text each in TensorBoard, a table elsewhere."""
+        if self._log is None:
+            return
+        if self.name == TRACKERS[0]:
+            texts = {each["id"]: f"reference: {each['ref']}\n\nhypothesis: {each['hyp']}" for each in transcripts}
+            self._log.log({f"{name}/{utterance}": text for utterance, text in texts.items()}, step=step)
+        else:
+            rows = [[each["id"], each["ref"], each["hyp"]] for each in transcripts]
+            table = importlib.import_module(self.name).Table(columns=["id", "reference", "hypothesis"], data=rows)
+            self._log.log({name: table}, step=step)
+
     def log_picture(self, name: str, step: int, values: np.ndarray) -> None:
-        """Record [rows, columns] in shades of grey, from black for the least to white; trackio has no pictures."""
-        if self._log is None or not hasattr(self._log, "log_images"):
+        """Record [rows, columns] in shades of grey, from black for the least to white."""
+        if self._log is None:
             return
         smallest, largest = values.min(), values.max()
         grey = np.round(255 * (values - smallest) / max(largest - smallest, 1e-9)).astype(np.uint8)
-        options = {"dataformats": "NHWC"} if self.name == TRACKERS[0] else {}
-        self._log.log_images({name: np.repeat(grey[None, :, :, None], 3, axis=3)}, step=step, **options)
+        picture = np.repeat(grey[:, :, None], 3, axis=2)
+        if self.name == TRACKERS[0]:
+            self._log.log_images({name: picture[None]}, step=step, dataformats="NHWC")
+        else:
+            self._log.log({name: importlib.import_module(self.name).Image(picture)}, step=step)
 
     def close(self) -> None:
         """Finish the bar and the log."""

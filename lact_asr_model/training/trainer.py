@@ -421,9 +421,7 @@ class Trainer:
             f"  ({time.perf_counter() - started_seconds:.0f} s)"
         )
         self.tracker.say(f"  reference:  {result.transcripts[0]['ref']}\n  hypothesis: {result.transcripts[0]['hyp']}")
-        logged = result.transcripts[:_NUM_LOGGED_TRANSCRIPTS]
-        texts = {each["id"]: f"reference: {each['ref']}\n\nhypothesis: {each['hyp']}" for each in logged}
-        self.tracker.log("transcript", progress.step, texts)
+        self.tracker.log_transcripts("transcript", progress.step, result.transcripts[:_NUM_LOGGED_TRANSCRIPTS])
         if self.accelerator.is_main_process:
             state.save_progress(self.state_path)
         self.accelerator.wait_for_everyone()
