@@ -127,11 +127,22 @@ class FastWeightMemory(nn.Module):
             [batch, frames, hidden].
         """
         queries = to_unit_length(split_heads(F.silu(self.q_proj(hidden)), self.num_heads))
+        updated = self.learn(hidden, frame_mask, fast_weights, first_order)
+        answers = apply_fast_weights(updated, queries, self.chunk_size)
+        return self.out_proj(merge_heads(self.output_norm(answers.to(self.output_norm.weight.dtype))))
+
+    def learn(
+        self,
+        hidden: Tensor,
+        frame_mask: Tensor,
+        fast_weights: FastWeights | None = None,
+        first_order: bool = False,
+    ) -> FastWeights:
+        """The fast weights after their step on the utterance; see `forward`."""
         keys = to_unit_length(split_heads(F.silu(self.k_proj(hidden)), self.num_heads))
         values = split_heads(F.silu(self.v_proj(hidden)), self.num_heads)
-        initial = fast_weights if fast_weights is not None else self.initial_fast_weights()
-        updated = update_fast_weights(
-            initial,
+        return update_fast_weights(
+            fast_weights if fast_weights is not None else self.initial_fast_weights(),
             keys,
             values,
             self.learning_rates(hidden, frame_mask),
@@ -140,8 +151,6 @@ class FastWeightMemory(nn.Module):
             chunk_size=self.chunk_size,
             first_order=first_order,
         )
-        answers = apply_fast_weights(updated, queries, self.chunk_size)
-        return self.out_proj(merge_heads(self.output_norm(answers.to(self.output_norm.weight.dtype))))
 
 
 def inverse_softplus(value: float) -> float:

@@ -10,9 +10,11 @@ from typing import Any
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from tqdm import tqdm
 
 from lact_asr_model.errors import UserError
+from lact_asr_model.hybrid_network import HybridNetwork
 
 LOSSES = ("loss", "ctc", "masked", "intermediate")
 TRACKERS = ("tensorboard", "wandb", "trackio")
@@ -117,6 +119,31 @@ def memory_norms(fast_weights: Sequence[Mapping[str, torch.Tensor]]) -> dict[str
         )
         for index, layer in enumerate(fast_weights)
     }
+
+
+@torch.no_grad()
+def update_angles(model: HybridNetwork, samples: torch.Tensor) -> dict[str, float]:
+    """By how many degrees the layer memory's step on one utterance turns each block's fast weights, all three matrices
+    of all heads together; samples: [1, samples]."""
+    angles: list[float] = []
+
+    def measure(memory: Any, arguments: Any) -> None:
+        initial, updated = (
+            torch.cat([matrix.flatten() for matrix in weights])
+            for weights in (memory.initial_fast_weights(), memory.learn(*arguments))
+        )
+        cosine = F.cosine_similarity(initial, updated, dim=0).clamp(-1, 1)
+        angles.append(float(torch.rad2deg(torch.acos(cosine))))
+
+    was_training = model.training
+    model.eval()
+    blocks: list[Any] = list(model.layers)
+    handles = [block.memory.register_forward_pre_hook(measure) for block in blocks]
+    model.recognize(samples)
+    for handle in handles:
+        handle.remove()
+    model.train(was_training)
+    return {f"block_{index}": angle for index, angle in enumerate(angles)}
 
 
 class LossWindow:

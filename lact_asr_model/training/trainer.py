@@ -18,6 +18,7 @@ import transformers
 from accelerate.utils import gather_object, set_seed
 from torch import Tensor, nn
 
+from lact_asr_model.acoustic_models.acoustic_model import normalize_recordings
 from lact_asr_model.acoustic_models.hybrid import HybridAcousticModel
 from lact_asr_model.checkpoint_io import load_best_model, save_best_model, save_pretrained_folder
 from lact_asr_model.data.augmentation import TrainingAugmentation
@@ -53,7 +54,7 @@ from lact_asr_model.training.schedules import check_schedule, learning_rate_fact
 from lact_asr_model.training.selection import select_trainable
 from lact_asr_model.training.setup import build_model, make_accelerator, recompute_activations
 from lact_asr_model.training.step_memory import count_working_bytes
-from lact_asr_model.training.tracking import LOSSES, LossWindow, Tracker, memory_norms
+from lact_asr_model.training.tracking import LOSSES, LossWindow, Tracker, memory_norms, update_angles
 from lact_asr_model.training.validation import ValidationResult, validate
 
 BEST_MODEL = "best_model.pt"
@@ -367,11 +368,24 @@ class Trainer:
 
     def _log_spectrogram(self) -> None:
         """The first utterance of the validation set, as the ear of a log-mel front end has it."""
-        samples = torch.from_numpy(load_samples(self.val_utterances[0]))[None]
-        config = self.state.model.config
-        if self.accelerator.is_main_process and samples.shape[1] >= config.receptive_field_samples:
-            energies = LogMelEncoder(config).log_energies(samples)[0].T.flip(0)  # low pitches at the bottom
+        samples = self._first_samples_of_validation()
+        if samples is not None:
+            energies = LogMelEncoder(self.state.model.config).log_energies(samples)[0].T.flip(0)  # low pitches below
             self.tracker.log_picture("validation/spectrogram", self.state.progress.step, energies.numpy())
+
+    def _log_update_angles(self) -> None:
+        """What the layer memory makes of the same utterance."""
+        samples = self._first_samples_of_validation()
+        if samples is not None:
+            inputs = normalize_recordings(self.processor.feature_extractor, [samples[0].numpy()])
+            angles = update_angles(self.state.model, inputs["input_values"].to(self.accelerator.device))
+            self.tracker.log("update_angle", self.state.progress.step, angles)
+
+    def _first_samples_of_validation(self) -> torch.Tensor | None:
+        """[1, samples]; None where they are too few for a frame, and in all processes but one."""
+        samples = torch.from_numpy(load_samples(self.val_utterances[0]))[None]
+        is_enough = samples.shape[1] >= self.state.model.config.receptive_field_samples
+        return samples if self.accelerator.is_main_process and is_enough else None
 
     def _log(self) -> None:
         progress, window = self.state.progress, self.window
@@ -421,6 +435,7 @@ class Trainer:
             f"  ({time.perf_counter() - started_seconds:.0f} s)"
         )
         self.tracker.say(f"  reference:  {result.transcripts[0]['ref']}\n  hypothesis: {result.transcripts[0]['hyp']}")
+        self._log_update_angles()
         self.tracker.log_transcripts("transcript", progress.step, result.transcripts[:_NUM_LOGGED_TRANSCRIPTS])
         if self.accelerator.is_main_process:
             state.save_progress(self.state_path)

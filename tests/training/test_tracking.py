@@ -2,6 +2,7 @@
 
 import importlib.util
 import json
+import math
 import os
 import struct
 import subprocess
@@ -18,7 +19,8 @@ from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from lact_asr_model.errors import UserError
-from lact_asr_model.training.tracking import Tracker, memory_norms
+from lact_asr_model.modeling_hybrid_asr import HybridASRForCTC
+from lact_asr_model.training.tracking import Tracker, memory_norms, update_angles
 
 TINY_CONFIG = Path(__file__).parents[2] / "configs" / "tiny_asr_config.json"
 CHARACTER_SECONDS = 0.12
@@ -26,6 +28,7 @@ TRANSCRIPTS = ["A FACE", "BAD BED", "CAFE"]  # of dev-tiny
 NUMBERS = {
     *(f"train/{name}" for name in ("loss", "ctc", "masked", "lr", "encoder_lr", "grad_norm")),
     *("train/audio_seconds_per_second", "memory_norm/block_0", "memory_norm/block_1"),
+    *("update_angle/block_0", "update_angle/block_1"),
     *(f"validation/{name}" for name in ("loss", "wer", "cer")),
 }
 
@@ -94,6 +97,24 @@ def test_a_training_without_tensorboard_goes_on(
 def test_the_norm_of_a_block_is_that_of_all_its_fast_weights() -> None:
     layer = {"w0": torch.full((2, 2), 2.0), "w1": torch.full((3, 3), 1.0)}
     assert memory_norms([layer]) == {"block_0": pytest.approx(5.0)}
+
+
+def test_the_angle_of_a_block_is_that_between_its_fast_weights_before_and_after(tiny_model: HybridASRForCTC) -> None:
+    samples = torch.randn(1, 8000, generator=torch.Generator().manual_seed(0))
+    tiny_model.train()
+    angles = update_angles(tiny_model, samples)
+    assert tiny_model.training
+    assert list(angles) == [f"block_{index}" for index in range(len(tiny_model.layers))]
+    heard, memory = [], tiny_model.layers[0].memory
+    handle = memory.register_forward_hook(lambda _, arguments, __: heard.append(arguments))
+    with torch.no_grad():
+        tiny_model.eval()(samples)
+        handle.remove()
+        pairs = zip(memory.initial_fast_weights(), memory.learn(*heard[0]), strict=True)
+        before, after = (torch.cat([weight.flatten() for weight in each]) for each in zip(*pairs, strict=True))
+    cosine = before @ after / (before.norm() * after.norm())
+    assert angles["block_0"] == pytest.approx(math.degrees(math.acos(cosine)), rel=1e-3)
+    assert 1 < angles["block_0"] < 90
 
 
 def train_with(tracker: str, data_dir: Path, folder: Path, *options: str, **environment: str) -> list[dict[str, Any]]:
