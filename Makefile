@@ -17,7 +17,7 @@ PYTEST := OMP_NUM_THREADS=1 TOKENIZERS_PARALLELISM=false $(PRELOAD) $(BIN)/pytes
 help:
 	@echo "make run        transcribe the bundled recordings: plain, adapted, clean, noisy"
 	@echo "make test       style, types and tests"
-	@echo "make test-all   the same, the web page and the documentation in Chromium, data at scale, and a Ray cluster"
+	@echo "make test-all   the same, the web page and the documentation in Chromium, data at scale, GPU kernels, a Ray cluster"
 	@echo "make lint       style and types only"
 	@echo "make format     rewrite the code in the project's style"
 	@echo "make docs       the documentation as a site, in site/"
@@ -33,7 +33,7 @@ test: lint
 
 test-all: lint
 	@command -v chromium >/dev/null || { echo "error: chromium is not installed; run: apt install chromium" >&2; exit 2; }
-	$(BIN)/python -m pip install -qq -c constraints.txt -e ".[web,docs,data,ray,tracking]" playwright
+	$(BIN)/python -m pip install -qq -c constraints.txt -e ".[web,docs,data,ray,tracking]" playwright triton
 	$(PYTEST) -m "not ray"
 	$(PYTEST) -n 0 -m ray
 
