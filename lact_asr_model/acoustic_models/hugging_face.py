@@ -80,7 +80,8 @@ class HuggingFaceAcousticModel(AcousticModel):
         self.default_options = AdaptationOptions(
             loss_type="entropy_mcc",
             steps=2,
-            parameters="front_end" if self._conv_layers() else "norms",
+            parameters="front_end+norms" if self._conv_layers() else "norms",
+            front_end_step=0.003,
             unadapted_share=0.5,
         )
 
