@@ -40,6 +40,7 @@ import sys
 from transformers import AutoModelForCTC, pipeline
 
 import lact_asr_model as lact
+from lact_asr_model.audio import load_audio
 
 checkpoint, results, audio, name = sys.argv[1:]
 address = lact.push_to_hub(checkpoint, name, results=[results], token="hf_a")
@@ -47,7 +48,8 @@ model = lact.load(name)
 (by_us,) = lact.Transcriber(model).transcribe_files([audio])
 by_class = AutoModelForCTC.from_pretrained(name)
 recognise = pipeline("automatic-speech-recognition", model=name)
-by_pipeline = recognise(audio, chunk_length_s=1.0, stride_length_s=0.2, return_timestamps="word")
+samples = load_audio(audio, model.sampling_rate)  # a file's name would need the program ffmpeg
+by_pipeline = recognise(samples, chunk_length_s=1.0, stride_length_s=0.2, return_timestamps="word")
 refusals = []
 for action in (lambda: lact.push_to_hub(checkpoint, "forbidden/tiny", token="hf_a"), lambda: lact.load("no/where")):
     try:
