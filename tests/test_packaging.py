@@ -11,7 +11,7 @@ from lact_asr_model.commands.demo import RECORDINGS_DIR
 
 REPOSITORY = Path(__file__).parents[1]
 INSTALLED_EXTRAS = ("dev", "augment", "track", "lm", "normalize", "serve", "export")
-EXTRAS_OF_TEST_ALL = ("web", "docs", "data", "ray")
+EXTRAS_OF_TEST_ALL = ("web", "docs", "data", "ray", "tracking")
 
 
 def pins() -> dict[str, str]:

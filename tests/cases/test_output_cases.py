@@ -24,12 +24,18 @@ from lact_asr_model.commands.transcribe import main
 NUM_RECORDINGS = 40
 FORMATS = ("jsonl", "text", "ctm", "vtt")
 _SERVER = """
-import json, os, signal, sys
+import json, os, signal, sys, time
 from lact_asr_model import cli
+from lact_asr_model.acoustic_models.hybrid import HybridAcousticModel
 from lact_asr_model.commands import transcribe
 from lact_asr_model.recognition import transcriber
 from lact_asr_model.data import sources
 from transformers import Wav2Vec2FeatureExtractor, Wav2Vec2CTCTokenizer, Wav2Vec2Processor
+prepare = HybridAcousticModel.prepare
+def prepare_after_a_pause(model, recordings):
+    time.sleep(job["pause_seconds"])
+    return prepare(model, recordings)
+HybridAcousticModel.prepare = prepare_after_a_pause
 for line in sys.stdin:
     job = json.loads(line)
     process_id = os.fork()
@@ -47,14 +53,16 @@ for line in sys.stdin:
 
 
 class Job:
-    """A running `transcribe`."""
+    """A running `transcribe`, which pauses before each recording."""
 
-    def __init__(self, server: subprocess.Popen, arguments: list[str], folder: Path, stdout: str) -> None:
+    def __init__(
+        self, server: subprocess.Popen, arguments: list[str], folder: Path, stdout: str, pause_seconds: float
+    ) -> None:
         self._server = server
         self._stderr_path = folder / ".stderr"
         self._stderr_path.unlink(missing_ok=True)
         self._stdout_path = Path(stdout) if os.path.isabs(stdout) else folder / stdout
-        job = {"arguments": arguments, "folder": str(folder)}
+        job = {"arguments": arguments, "folder": str(folder), "pause_seconds": pause_seconds}
         job |= {"stdout": str(self._stdout_path), "stderr": str(self._stderr_path)}
         server.stdin.write(json.dumps(job) + "\n")
         server.stdin.flush()
@@ -91,9 +99,11 @@ def server() -> Iterator[subprocess.Popen]:
 def start(server: subprocess.Popen, checkpoint_dir: Path, tmp_path: Path) -> Start:
     """Start `transcribe` with the tiny model in `tmp_path`."""
 
-    def start_job(*arguments: object, stdout: str = ".stdout", checkpoint: Path = checkpoint_dir) -> Job:
+    def start_job(
+        *arguments: object, stdout: str = ".stdout", checkpoint: Path = checkpoint_dir, pause_seconds: float = 0.0
+    ) -> Job:
         words = ["--checkpoint", str(checkpoint), "--num_threads", "1", *map(str, arguments)]
-        return Job(server, words, tmp_path, stdout)
+        return Job(server, words, tmp_path, stdout, pause_seconds)
 
     return start_job
 
@@ -266,7 +276,7 @@ def test_a_pipe_or_a_device_is_written_to_and_stays(run, tmp_path, capsys, forma
 @pytest.mark.parametrize("place", ["--output", "--output_dir"])
 def test_what_is_finished_is_kept_and_gone_on_with(start, run, batch, tmp_path, number, code, place) -> None:
     assert run(batch, place, "whole") == 0
-    job = start(batch, place, "out")
+    job = start(batch, place, "out", pause_seconds=0.02)  # so that the signal comes in time on a busy machine, too
     out = tmp_path / "out"
     wait_for_bytes(out, size_bytes(tmp_path / "whole") / 8)
     job.signal(number)
