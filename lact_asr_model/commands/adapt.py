@@ -16,7 +16,9 @@ from lact_asr_model.errors import one_line_errors, print_warning
 def main(argv: Sequence[str] | None = None) -> None:
     """Run the command. Exits with 2 when an input is bad, and with 1 when only a part of it could be read."""
     parser = argparse.ArgumentParser(description="Show a recording's transcript before and after adapting to it.")
-    parser.add_argument("--audio_file", metavar="FILE", required=True, help="the recording")
+    recording = parser.add_mutually_exclusive_group(required=True)
+    recording.add_argument("recording", metavar="FILE", nargs="?", help="the recording")
+    recording.add_argument("--audio_file", metavar="FILE", help="the same, as the specification names it")
     add_chunk_option(parser)
     add_ttt_options(parser)
     add_model_options(parser)
@@ -33,10 +35,10 @@ def _compare(arguments: argparse.Namespace) -> bool:
     from lact_asr_model.recognition.transcriber import Transcriber
 
     options = make_ttt_options(arguments, model)
-    chunk_seconds = arguments.chunk_seconds
+    recording, chunk_seconds = arguments.recording or arguments.audio_file, arguments.chunk_seconds
     plain = Transcriber(model, device=model.device, chunk_seconds=chunk_seconds)
     adapting = Transcriber(model, ttt_options=options, device=model.device, chunk_seconds=chunk_seconds)
-    (before,), (after,) = (list(each.transcribe_files([arguments.audio_file])) for each in (plain, adapting))
+    (before,), (after,) = (list(each.transcribe_files([recording])) for each in (plain, adapting))
     for result in (before, after):
         if result.error is not None:
             raise result.error
@@ -44,7 +46,7 @@ def _compare(arguments: argparse.Namespace) -> bool:
     for warning in after.warnings:
         print_warning(warning)
 
-    print(f"recording  {arguments.audio_file} ({before.transcript.duration_seconds:.2f} s)")
+    print(f"recording  {recording} ({before.transcript.duration_seconds:.2f} s)")
     print(f"before     {before.transcript.text}")
     print(f"after      {after.transcript.text}")
     steps = after.transcript.ttt_losses

@@ -46,7 +46,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def candidates(model: "AcousticModel") -> Iterator[AdaptationOptions]:
-    """What is tried: every group of weights, with several step sizes, numbers of steps and losses."""
+    """What is tried: groups of weights and the usual pair, with several step sizes, numbers of steps and losses."""
     base = replace(model.default_options, mode="episodic", unadapted_share=0.5)
     groups = model.weight_groups()
     choices: list[dict[str, object]] = []
@@ -56,9 +56,8 @@ def candidates(model: "AcousticModel") -> Iterator[AdaptationOptions]:
             {"parameters": "front_end", "conv_layers": layers, "front_end_step": share}
             for layers, share in product((last, "all"), SHARES)
         ]
-    choices += [
-        {"parameters": name, "front_end_step": share} for name, share in product(("norms", "attention"), SHARES)
-    ]
+    names = ("norms", "attention", *(("front_end+norms",) if "front_end" in groups else ()))
+    choices += [{"parameters": name, "front_end_step": share} for name, share in product(names, SHARES)]
     if "fast_weights" in groups:
         choices += [{"parameters": "fast_weights", "learning_rate": step} for step in FAST_WEIGHT_STEPS]
     for choice, loss_type, steps in product(choices, ("entropy_mcc", "entropy"), (1, 2)):
@@ -114,11 +113,15 @@ def _run(arguments: argparse.Namespace) -> None:
     best = ranked[0]
     baseline = plain[: len(best.counts)]
     low, high = paired_bootstrap_interval(best.counts, baseline)
-    difference = best.rate - sum(baseline, ErrorCounts()).rate
+    plain_rate = sum(baseline, ErrorCounts()).rate
+    difference = best.rate - plain_rate
+    print(f"{plain_rate:6.1%} WER of the same {len(baseline)} utterances: no adaptation")
     print(f"best minus no adaptation: {100 * difference:+.1f} points ({100 * low:+.1f} to {100 * high:+.1f})")
     if difference >= 0:
         print("no candidate lowers the word error rate: nothing is written; recognise this model plainly")
         return
+    if high >= 0:
+        print("this may be chance, the interval holds 0: give more utterances or minutes before you rely on it")
     if output_dir is None:
         print(f"give these flags with --use_ttt: {_flags(best.candidate, model)}")
         return
@@ -126,7 +129,7 @@ def _run(arguments: argparse.Namespace) -> None:
         **{name: getattr(arguments, name) for name in ("subset", "conditions", "minutes", "seed")},
         "num_utterances": len(best.counts),
         "wer": best.rate,
-        "wer_without_adaptation": sum(baseline, ErrorCounts()).rate,
+        "wer_without_adaptation": plain_rate,
     }
     print(f"written to {write_tuned_options(output_dir, best.candidate, tuning)}")
 

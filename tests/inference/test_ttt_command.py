@@ -12,7 +12,7 @@ from lact_asr_model.recognition.transcriber import Transcriber
 def test_it_prints_before_and_after(checkpoint_dir: Path, recordings_dir: Path, capsys) -> None:
     audio = str(recordings_dir / "mono.wav")
     flags = ["--ttt_loss_type", "entropy_mcc", "--ttt_steps", "2", "--ttt_learning_rate", "0.2"]
-    main(["--checkpoint", str(checkpoint_dir), "--audio_file", audio, *flags])
+    main([audio, "--checkpoint", str(checkpoint_dir), *flags])
     lines = dict(line.split(maxsplit=1) for line in capsys.readouterr().out.splitlines())
     model = load(checkpoint_dir)
     options = replace(model.default_options, loss_type="entropy_mcc", steps=2, learning_rate=0.2)
