@@ -4,6 +4,8 @@ A program parses its own arguments, so that `lact-asr train` and `training/train
 It is imported when it is called: `lact-asr --help` loads neither torch nor transformers.
 """
 
+import atexit
+import gc
 import importlib
 import sys
 from typing import Any
@@ -71,6 +73,7 @@ for _name, (_, _summary) in PROGRAMS.items():
 
 def main() -> None:
     """Entry point of the `lact-asr` command."""
+    atexit.register(gc.freeze)  # at its end, a search for garbage among all that was loaded would take half a second
     app()
 
 

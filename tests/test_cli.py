@@ -12,6 +12,7 @@ from lact_asr_model import cli
 
 REPOSITORY = Path(__file__).parents[1]
 LACT_ASR = [sys.executable, "-m", "lact_asr_model.cli"]
+RECORDING = REPOSITORY / "lact_asr_model" / "bundled_recordings" / "1673-143397-0007.mp3"
 
 
 def run(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
@@ -38,6 +39,19 @@ def test_help_loads_neither_torch_nor_transformers() -> None:
     )
     result = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     assert result.stdout.splitlines()[-1].strip() == "heavy:"
+
+
+def test_the_first_transcript_loads_nothing_that_it_does_not_need() -> None:
+    script = (
+        f"import sys; sys.argv = ['lact-asr', 'transcribe', {str(RECORDING)!r}]\n"
+        "from lact_asr_model.cli import main\n"
+        "try: main()\n"
+        "except SystemExit: pass\n"
+        "needless = {'scipy', 'sympy', 'torch._dynamo', 'torch.distributed.tensor', 'transformers.modeling_utils'}\n"
+        "print('needless:', *(needless & set(sys.modules)))"
+    )
+    result = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert result.stdout.splitlines()[-1].strip() == "needless:"
 
 
 @pytest.mark.parametrize("name", cli.PROGRAMS)

@@ -67,9 +67,12 @@ def _dtype_of_products(x: Tensor) -> torch.dtype:
     return torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else x.dtype
 
 
-@torch.compiler.assume_constant_result  # compiled code asks while it is made
 def _fused_works(device: torch.device, dtype: torch.dtype, d: int, h: int) -> bool:
     return _try_fused(device, dtype, d, h)
+
+
+# Compiled code asks while it is made. `torch.compiler.assume_constant_result` sets this, and takes a second to import.
+_fused_works._dynamo_marked_constant = True  # type: ignore[attr-defined]
 
 
 @cache
