@@ -8,12 +8,12 @@ mean over utterances with its standard error, for the conv filters and the fast 
 layer. Nothing is adapted.
 """
 
-import argparse
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import replace
 
 import torch
+from corrupted_set import make_parser, read_tasks
 from torch import Tensor
 from tqdm.auto import tqdm
 
@@ -21,8 +21,6 @@ from lact_asr_model.acoustic_models.hybrid import HybridAcousticModel
 from lact_asr_model.adaptation.options import SELF_SUPERVISED
 from lact_asr_model.adaptation.procedure import losses_to_lower
 from lact_asr_model.checkpoint_io import load_checkpoint
-from lact_asr_model.data.conditions import parse_conditions
-from lact_asr_model.data.sources import read_utterances
 from lact_asr_model.data.utterance import load_samples
 from lact_asr_model.evaluation.comparison import corrupt
 from lact_asr_model.modeling_hybrid_asr import HybridASRForCTC
@@ -51,48 +49,37 @@ def cosine(directions: Sequence[Tensor], others: Sequence[Tensor]) -> float:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--checkpoint", help="default: the bundled model")
-    parser.add_argument("--data_dir", required=True)
-    parser.add_argument("--subset", required=True)
-    parser.add_argument("--max_utterances", type=int)
-    parser.add_argument("--conditions", default="clean")
-    parser.add_argument("--noise_dir")
-    parser.add_argument("--impulse_response_dir")
-    arguments = parser.parse_args()
-
+    arguments = make_parser(__doc__).parse_args()
     model, processor = load_checkpoint(arguments.checkpoint)
     acoustic_model = HybridAcousticModel(model, processor)
     layers = layer_parameters(model)
-    conditions = parse_conditions(
-        arguments.conditions, noise_dir=arguments.noise_dir, impulse_response_dir=arguments.impulse_response_dir
-    )
-    utterances = read_utterances(arguments.subset, arguments.data_dir)[: arguments.max_utterances]
+    tasks = read_tasks(arguments)
 
     cosines: dict[tuple[str, str, str], list[float]] = defaultdict(list)
-    for condition, utterance in tqdm([(c, u) for c in conditions for u in utterances], disable=None):
-        samples = corrupt(load_samples(utterance), condition, utterance.id, seed=0)
-        inputs = acoustic_model.prepare([samples])
-        labels = torch.tensor([processor.tokenizer(utterance.text).input_ids])
-        ctc = gradients(model(**inputs, labels=labels).loss, layers)
-        speech = acoustic_model.listen(inputs, (), acoustic_model.default_options)
-        for loss_type in SELF_SUPERVISED:
-            options = replace(acoustic_model.default_options, loss_type=loss_type)
-            losses = losses_to_lower(acoustic_model, speech, {}, options)
-            for layer, of_layer in gradients(losses.sum(), layers).items():
-                directions = [newton_schulz(gradient, model.config.newton_schulz_schedule) for gradient in of_layer]
-                cosines[condition.name, layer, loss_type].append(cosine(directions, ctc[layer]))
+    for task in tasks:
+        for utterance in tqdm(task.utterances, desc=task.name, disable=None):
+            samples = corrupt(load_samples(utterance), task.condition, utterance.id, seed=0)
+            inputs = acoustic_model.prepare([samples])
+            labels = torch.tensor([processor.tokenizer(utterance.text).input_ids])
+            ctc = gradients(model(**inputs, labels=labels).loss, layers)
+            speech = acoustic_model.listen(inputs, (), acoustic_model.default_options)
+            for loss_type in SELF_SUPERVISED:
+                options = replace(acoustic_model.default_options, loss_type=loss_type)
+                losses = losses_to_lower(acoustic_model, speech, {}, options)
+                for layer, of_layer in gradients(losses.sum(), layers).items():
+                    directions = [newton_schulz(gradient, model.config.newton_schulz_schedule) for gradient in of_layer]
+                    cosines[task.name, layer, loss_type].append(cosine(directions, ctc[layer]))
 
-    print(f"{len(utterances)} utterances; mean cosine with the CTC gradient (standard error)\n")
+    print(f"{len(tasks[0].utterances)} utterances; mean cosine with the CTC gradient (standard error)\n")
     print("| condition | layer | " + " | ".join(SELF_SUPERVISED) + " |")
     print("|---|---|" + "---|" * len(SELF_SUPERVISED))
-    for condition in conditions:
+    for task in tasks:
         for layer in layers:
             cells = []
             for loss_type in SELF_SUPERVISED:
-                values = torch.tensor(cosines[condition.name, layer, loss_type])
+                values = torch.tensor(cosines[task.name, layer, loss_type])
                 cells.append(f"{values.mean():+.3f} ({values.std() / len(values) ** 0.5:.3f})")
-            print(f"| {condition.name} | {layer} | " + " | ".join(cells) + " |")
+            print(f"| {task.name} | {layer} | " + " | ".join(cells) + " |")
 
 
 if __name__ == "__main__":

@@ -28,13 +28,13 @@ from unittest.mock import patch
 import torch
 import torch.nn.functional as F
 from cells import SEED, rate_cells
+from corrupted_set import make_parser, read_tasks
 from torch import Tensor
 
 from lact_asr_model.acoustic_models.loading import load
 from lact_asr_model.adaptation.lessons import Lesson, taught_loss
 from lact_asr_model.adaptation.options import AdaptationOptions
 from lact_asr_model.adaptation.procedure import adapt
-from lact_asr_model.data.conditions import parse_conditions
 from lact_asr_model.data.utterance import Utterance, load_samples
 from lact_asr_model.decoding.alignment import best_path
 from lact_asr_model.decoding.greedy import GreedyDecoder
@@ -44,7 +44,6 @@ from lact_asr_model.decoding.teacher import DecoderTeacher
 from lact_asr_model.errors import one_line_errors
 from lact_asr_model.evaluation.comparison import corrupt
 from lact_asr_model.evaluation.decodings import BeamDecoders
-from lact_asr_model.evaluation.tasks import make_tasks
 from lact_asr_model.metrics import ConditionErrors, ErrorCounts, word_errors
 from lact_asr_model.text import BLANK, WORD_SEPARATOR
 
@@ -155,13 +154,7 @@ def loss_of(form: Form) -> Callable[..., Tensor]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--checkpoint", help="default: the bundled model")
-    parser.add_argument("--data_dir", required=True)
-    parser.add_argument("--subset", required=True)
-    parser.add_argument("--max_utterances", type=int)
-    parser.add_argument("--conditions", default="clean")
-    parser.add_argument("--noise_dir")
+    parser = make_parser(__doc__)
     parser.add_argument("--ttt_learning_rate", type=float, default=0.05)
     arguments = parser.parse_args()
     with one_line_errors():
@@ -174,12 +167,6 @@ def _compare(arguments: argparse.Namespace) -> None:
     decoders = BeamDecoders.make(options, model.vocabulary)
     teacher = ReadingTeacher(decoders.plain, model.vocabulary)
     greedy = GreedyDecoder(model.vocabulary)
-    tasks = make_tasks(
-        parse_conditions(arguments.conditions, noise_dir=arguments.noise_dir),
-        arguments.subset,
-        data_dir=arguments.data_dir,
-        max_utterances=arguments.max_utterances,
-    )
     errors: dict[tuple[str, int], tuple[Errors, Errors]] = defaultdict(lambda: (defaultdict(dict), defaultdict(dict)))
 
     def count(method: tuple[str, int], condition: str, utterance: Utterance, logits: Tensor) -> None:
@@ -189,7 +176,7 @@ def _compare(arguments: argparse.Namespace) -> None:
             found = decoder.decode(log_probs).text
             of_decoder[condition][utterance.id] = word_errors(utterance.text or "", found)
 
-    for task in tasks:
+    for task in read_tasks(arguments):
         for utterance in task.utterances:
             samples = corrupt(load_samples(utterance), task.condition, utterance.id, seed=SEED)
             inputs = model.prepare([samples])

@@ -8,19 +8,17 @@ the orthogonalised gradient (muon), the gradient itself (gradient), its singular
 them), or the sign of each element (sign, what Adam's first step follows). Printed: word and character error rates.
 """
 
-import argparse
 from collections.abc import Callable
 from unittest.mock import patch
 
 import torch
+from corrupted_set import make_parser, read_tasks
 from torch import Tensor
 
 from lact_asr_model.acoustic_models.loading import load
 from lact_asr_model.adaptation.options import AdaptationOptions
-from lact_asr_model.data.conditions import parse_conditions
 from lact_asr_model.data.utterance import load_samples
 from lact_asr_model.evaluation.comparison import corrupt
-from lact_asr_model.evaluation.tasks import make_tasks
 from lact_asr_model.metrics import ErrorCounts, character_errors, word_errors
 from lact_asr_model.ops.newton_schulz import newton_schulz
 from lact_asr_model.recognition.transcriber import Transcriber
@@ -53,20 +51,9 @@ def step_along(direction: Callable[[Tensor], Tensor]) -> Callable[[Tensor, Tenso
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--checkpoint", help="default: the bundled model")
-    parser.add_argument("--data_dir", required=True)
-    parser.add_argument("--subset", required=True)
-    parser.add_argument("--max_utterances", type=int)
-    parser.add_argument("--conditions", default="clean")
-    parser.add_argument("--noise_dir")
-    arguments = parser.parse_args()
-
+    arguments = make_parser(__doc__).parse_args()
     model = load(arguments.checkpoint)
-    conditions = parse_conditions(arguments.conditions, noise_dir=arguments.noise_dir)
-    tasks = make_tasks(
-        conditions, arguments.subset, data_dir=arguments.data_dir, max_utterances=arguments.max_utterances
-    )
+    tasks = read_tasks(arguments)
     recordings = {
         task.name: [corrupt(load_samples(each), task.condition, each.id, seed=0) for each in task.utterances]
         for task in tasks
@@ -87,7 +74,7 @@ def main() -> None:
     print(f"{len(references)} utterances; WER / CER in %\n")
     print(f"| direction | share | {' | '.join(recordings)} |")
     print("|---|---|" + "---|" * len(recordings))
-    print(f"| none | | {rates(Transcriber(model))} |", flush=True)
+    print(f"| none |  | {rates(Transcriber(model))} |", flush=True)
     for name, direction in DIRECTIONS.items():
         for share in SHARES:
             options = AdaptationOptions(loss_type="entropy_mcc", parameters="front_end", steps=2, front_end_step=share)

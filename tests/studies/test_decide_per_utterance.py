@@ -1,7 +1,6 @@
 """The rules that choose between the answers before and after adaptation."""
 
-import importlib
-from pathlib import Path
+from collections.abc import Callable
 from types import ModuleType
 
 import numpy as np
@@ -9,15 +8,13 @@ import pytest
 
 from lact_asr_model.decoding.greedy import GreedyDecoder
 
-STUDIES = Path(__file__).parents[2] / "studies"
 VOCABULARY = ["<pad>", "|", "A", "B"]
 BLANK = 0
 
 
 @pytest.fixture
-def study(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
-    monkeypatch.syspath_prepend(str(STUDIES))
-    return importlib.import_module("decide_per_utterance")
+def study(load_study: Callable[[str], ModuleType]) -> ModuleType:
+    return load_study("decide_per_utterance")
 
 
 def saying(letter: str, probability: float) -> np.ndarray:

@@ -1,7 +1,6 @@
 """The forms of the taught loss: what each lets an utterance learn."""
 
-import importlib
-from pathlib import Path
+from collections.abc import Callable
 from types import ModuleType
 from typing import Any
 
@@ -10,15 +9,13 @@ import torch
 
 from lact_asr_model.decoding.hypothesis import Hypothesis, Word
 
-STUDIES = Path(__file__).parents[2] / "studies"
 VOCABULARY = ["<pad>", "|", "A", "B"]
 BLANK = 0
 
 
 @pytest.fixture
-def study(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
-    monkeypatch.syspath_prepend(str(STUDIES))
-    return importlib.import_module("soft_lessons")
+def study(load_study: Callable[[str], ModuleType]) -> ModuleType:
+    return load_study("soft_lessons")
 
 
 def logits_of(probability: float) -> torch.Tensor:

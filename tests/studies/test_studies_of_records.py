@@ -1,7 +1,7 @@
 """The studies that look at a finished evaluation once more."""
 
-import importlib
 import json
+from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 
@@ -10,14 +10,9 @@ import pytest
 from lact_asr_model.errors import UserError
 from lact_asr_model.evaluation.records import Record, RecordLog
 
-STUDIES = Path(__file__).parents[2] / "studies"
 REFERENCE = "A B C D"
 
-
-def load(name: str, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
-    """A study as Python runs it: modules beside it can be imported."""
-    monkeypatch.syspath_prepend(str(STUDIES))
-    return importlib.import_module(name)
+LoadStudy = Callable[[str], ModuleType]
 
 
 def finished(folder: Path, records: list[Record]) -> Path:
@@ -37,7 +32,7 @@ def printed_rows(
 
 
 def test_a_stream_that_was_resumed_counts_once_with_its_last_words(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    load_study: LoadStudy, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     records = [
         Record(name, "clean", "continual", REFERENCE, hyp, 2.0, 0.1)
@@ -46,14 +41,14 @@ def test_a_stream_that_was_resumed_counts_once_with_its_last_words(
     ]
     records.append(Record("1", "noise:5", "continual", REFERENCE, "", 2.0, 0.1))
     folder = finished(tmp_path / "run", records)
-    read = load("records", monkeypatch).read_records(folder)
+    read = load_study("records").read_records(folder)
     assert [(record["id"], record["hyp"]) for record in read] == [("1", "A B C"), ("2", "A B C"), ("1", "")]
-    rows = printed_rows(load("by_speaking_rate", monkeypatch), folder, capsys, monkeypatch)
+    rows = printed_rows(load_study("by_speaking_rate"), folder, capsys, monkeypatch)
     assert rows[-1] == "| run | 2 to 2.5 | 2 | continual: 25.0 (0) |"
 
 
 def test_the_halves_of_a_stream_are_those_of_every_condition(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    load_study: LoadStudy, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     answers = {"none": ["A B", "A B C", "A B", "A B"], "continual": ["A B", "A B C", "A B C", REFERENCE]}
     records = [
@@ -62,11 +57,11 @@ def test_the_halves_of_a_stream_are_those_of_every_condition(
         for method, hyps in answers.items()
         for index, hyp in enumerate(hyps)
     ]
-    rows = printed_rows(load("second_half", monkeypatch), finished(tmp_path / "run", records), capsys, monkeypatch)
+    rows = printed_rows(load_study("second_half"), finished(tmp_path / "run", records), capsys, monkeypatch)
     assert rows[0] == "| run | none | 37.5 |  | 50.0 |  |"
     assert rows[1].startswith("| run | continual | 37.5 | +0.0 (+0.0 to +0.0) | 12.5 | -37.5 (-50.0 to -25.0) |")
 
 
-def test_what_is_no_evaluation_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_is_no_evaluation_is_one_line(load_study: LoadStudy, tmp_path: Path) -> None:
     with pytest.raises(UserError, match="holds no finished evaluation"):
-        load("records", monkeypatch).read_records(tmp_path)
+        load_study("records").read_records(tmp_path)
