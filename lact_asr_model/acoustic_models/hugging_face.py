@@ -81,8 +81,8 @@ class HuggingFaceAcousticModel(AcousticModel):
             loss_type="entropy_mcc",
             steps=2,
             parameters="front_end+norms" if self._conv_layers() else "norms",
-            front_end_step=0.003,
-            unadapted_share=0.5,
+            front_end_step=0.01,
+            unadapted_share=0.25,
         )
 
     def prepare(self, recordings: Sequence[np.ndarray]) -> dict[str, Tensor]:

@@ -10,6 +10,7 @@ from lact_asr_model.ops.fast_weights.closed_form import with_column_norms_of
 from lact_asr_model.ops.newton_schulz import newton_schulz, relative_muon_step
 
 _SMALLEST_NORM = 1e-7  # of a gradient, as in Newton-Schulz
+_VECTOR_SHARE = 0.1  # norms break under steps that filters bear ten times (docs/EXPERIMENTS.md)
 
 Size = float | Tensor
 
@@ -27,8 +28,8 @@ def take_step(
 
     A matrix whose column norms are kept: W <- renorm(W - size NewtonSchulz(gradient)). Other matrices, and filters
     [out, in, kernel] taken as [out, in * kernel], move by the share `size` of their Frobenius norm along
-    NewtonSchulz(gradient). Vectors, such as those of norms, have no orthogonal direction: they move by `size` an
-    element, in the root mean square, along the gradient.
+    NewtonSchulz(gradient). Vectors, such as those of norms, have no orthogonal direction: they move along the gradient,
+    by a tenth of `size` an element in the root mean square.
 
     Args:
         weights, gradients: by name, [batch, ...].
@@ -54,7 +55,7 @@ def take_step(
 def _relative_step(weight: Tensor, gradient: Tensor, share: Size, schedule: str) -> Tensor:
     if weight.ndim == 2:
         root_mean_square = gradient.square().mean(dim=1, keepdim=True).sqrt().clamp(min=_SMALLEST_NORM)
-        return weight - share * gradient / root_mean_square
+        return weight - _VECTOR_SHARE * share * gradient / root_mean_square
     return relative_muon_step(weight.flatten(2), gradient.flatten(2), share, schedule).view_as(weight)
 
 

@@ -44,16 +44,20 @@ compare() {
 mkdir -p "$work/choice"
 choose() {
     compare choice/"$1" wavlm --subset dev-mini+common-voice-v1/dev.jsonl --compact --noise_dir "$noise" \
-        --max_utterances "${DEV_UTTERANCES:-24}" --conditions clean,gaussian:0.01,noise:5,telephone "${@:2}"
+        --max_utterances "${DEV_UTTERANCES:-20}" --conditions clean,gaussian:0.01,noise:5,telephone "${@:2}"
 }
-for step in 0.003 0.01 0.03; do
+for step in 0.003 0.01 0.02 0.03; do
     for loss in entropy_mcc entropy; do
         choose "step-$step-$loss" --ttt_front_end_step $step --ttt_loss_type $loss \
             --methods none,ttt_front_end:2,ttt_norms:2,ttt_attention:2,ttt_front_end+norms:2
     done
 done
+for step in 0.01 0.02; do
+    choose "answer-after-$step" --ttt_front_end_step $step --ttt_unadapted_share 0 \
+        --methods none,ttt_front_end+norms:1,ttt_front_end+norms:2
+done
 for rate in 2e-5 2e-4 1e-3; do
-    choose "suta-$rate" --methods none,suta:10 --peer_learning_rate $rate
+    choose "suta-$rate" --methods none,suta:1,suta:2,suta:10 --peer_learning_rate $rate
 done
 [ "${UNTIL:-}" != choose ] || exit 0
 
@@ -62,5 +66,5 @@ mkdir -p "$work/table"
 for model in wavlm wav2vec2; do
     compare table/"$model" "$model" --subset test-mini --max_utterances "${TEST_UTTERANCES:-15}" --conditions protocol \
         --noise_dir "$held_out_noise" --babble_dir "$data/LibriSpeech/dev-mini" \
-        --methods none,suta:1,suta:2,suta:10,ttt:1,ttt:2 --peer_learning_rate "${PEER_LEARNING_RATE:-2e-4}"
+        --methods none,suta:1,suta:2,suta:10,ttt:1,ttt:2 --peer_learning_rate "${PEER_LEARNING_RATE:-1e-3}"
 done

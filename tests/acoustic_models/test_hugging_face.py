@@ -120,7 +120,7 @@ def test_any_group_adapts_and_the_model_stays_bitwise_as_it_was(
     model = load(folder)
     before = state_of(model)
     inputs = model.prepare(recordings[:1])
-    options = AdaptationOptions(loss_type="entropy_mcc", steps=2, parameters=parameters, front_end_step=5e-3)
+    options = AdaptationOptions(loss_type="entropy_mcc", steps=2, parameters=parameters, front_end_step=1e-2)
     if not has_conv_encoder(folder) and parameters in ("front_end", "suta"):
         with pytest.raises(UserError, match=f"this model has no {parameters} to move, it has attention, norms$"):
             adapt(model, inputs, options)

@@ -175,7 +175,7 @@ def test_the_script_trains_chooses_and_then_reports(tmp_path: Path) -> None:
     commands = log.read_text().splitlines()
     assert [line.split()[2] for line in commands[:2]] == ["wavlm", "wav2vec2"]
     assert f"--init_from {tmp_path}/work/wavlm" in commands[1]
-    assert len(commands) == 2 + 9
+    assert len(commands) == 2 + 13
     assert not any("test-mini" in line or f"{tmp_path}/rain" in line for line in commands)
     subprocess.run(command, env=environment, check=True, capture_output=True)
     added = log.read_text().splitlines()[len(commands) :]
