@@ -47,7 +47,7 @@ def _parser() -> argparse.ArgumentParser:
 
 def candidates(model: "AcousticModel") -> Iterator[AdaptationOptions]:
     """What is tried: groups of weights and the usual pair, with several step sizes, numbers of steps and losses."""
-    base = replace(model.default_options, mode="episodic", unadapted_share=0.5)
+    base = replace(model.default_options, mode="episodic")
     groups = model.weight_groups()
     choices: list[dict[str, object]] = []
     if "front_end" in groups:
