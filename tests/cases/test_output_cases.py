@@ -91,7 +91,7 @@ def server() -> Iterator[subprocess.Popen]:
         [sys.executable, "-c", _SERVER], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment
     )
     yield process
-    process.stdin.close()
+    process.kill()  # the end of its input would not be seen while a loader's process, forked meanwhile, holds it open
     process.wait()
 
 
