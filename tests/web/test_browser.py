@@ -32,7 +32,9 @@ RECORDING = RECORDINGS_DIR / "1673-143397-0008.mp3"
 PATIENCE_MILLISECONDS = 120_000
 # The command in a process that tells of every connection to another machine.
 WATCHED_COMMAND = """
-import sys
+import signal, sys
+
+signal.signal(signal.SIGINT, signal.default_int_handler)  # tests that run in the background inherit that it is ignored
 
 def watch(event, arguments):
     address = arguments[1] if event == "socket.connect" else arguments[:1] if event == "socket.getaddrinfo" else None
