@@ -52,7 +52,11 @@ def application(tmp_path: Path) -> Iterator[None]:
     environment = os.environ | {"LACT_ASR_TOKEN": "a secret", "RAY_USAGE_STATS_ENABLED": "0", "RAY_ADDRESS": "local"}
     with (tmp_path / "log").open("w") as log:
         process = subprocess.Popen(
-            [*command, "num_replicas=2", "num_threads=1"], stdout=log, stderr=log, env=environment
+            [*command, "num_replicas=2", "num_threads=1"],
+            stdout=log,
+            stderr=log,
+            env=environment,
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # ignored where tests run behind
         )
         try:
             yield
