@@ -76,7 +76,7 @@ class AdaptationOptions:
     front_end_step: float = field(
         default=0.01,
         metadata=_option(
-            "size of a step of all other weights, a share of each layer's norm (LayerNorms move by a tenth of it)",
+            "size of a step of all other weights, a share of each layer's norm (vectors, as in norms: a tenth of it)",
             metavar="SHARE",
         ),
     )

@@ -10,7 +10,7 @@ from lact_asr_model.ops.fast_weights.closed_form import with_column_norms_of
 from lact_asr_model.ops.newton_schulz import newton_schulz, relative_muon_step
 
 _SMALLEST_NORM = 1e-7  # of a gradient, as in Newton-Schulz
-_VECTOR_SHARE = 0.1  # norms break under steps that filters bear ten times (docs/EXPERIMENTS.md)
+_VECTOR_SHARE = 0.1  # norms break under steps that filters still bear (docs/EXPERIMENTS.md)
 
 Size = float | Tensor
 

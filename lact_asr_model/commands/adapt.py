@@ -18,7 +18,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description="Show a recording's transcript before and after adapting to it.")
     recording = parser.add_mutually_exclusive_group(required=True)
     recording.add_argument("recording", metavar="FILE", nargs="?", help="the recording")
-    recording.add_argument("--audio_file", metavar="FILE", help="the same, as the specification names it")
+    recording.add_argument("--audio_file", metavar="FILE", help="the same, as an option")
     add_chunk_option(parser)
     add_ttt_options(parser)
     add_model_options(parser)

@@ -162,7 +162,7 @@ def make_ttt_options(arguments: argparse.Namespace, model: "AcousticModel") -> A
 
 @contextmanager
 def _without_garbage_collection() -> Iterator[None]:
-    """For imports: nothing that they make is garbage, and looking for it takes a fifth of their time."""
+    """For loading: nothing that imports make is garbage, and looking for it takes a fifth of their time."""
     was_enabled = gc.isenabled()
     gc.disable()
     try:

@@ -56,7 +56,8 @@ def application(tmp_path: Path) -> Iterator[None]:
             stdout=log,
             stderr=log,
             env=environment,
-            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # ignored where tests run behind
+            # Ctrl-C is ignored where tests run in the background, and a process inherits that.
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
         )
         try:
             yield
