@@ -150,7 +150,9 @@ def adapt(
                     learns = mean_entropy(*unadapted, options.temperature, model.blank_id) >= options.skip_entropy
                 if not learns.any():
                     return Adaptation(start, start, losses, *unadapted, unadapted[0])
-            weights = moving.step(weights, listening.gradients(losses_of_step), learns)
+            gradients = listening.gradients(losses_of_step)
+            with _arithmetic(options, speech.frame_mask):
+                weights = moving.step(weights, gradients, learns)
         if unadapted is not None and options.unadapted_share == 1:
             return Adaptation(weights, start, losses, *unadapted, unadapted[0])
         logits, frame_mask = speech.recognize(weights)
@@ -196,7 +198,9 @@ def adapt_for_training(
         at = dict(zip(names, tensors, strict=True))
         with around_step():
             listening = _listen(model, speech, at, options, exact=exact)
-            return tuple(moving.step(at, listening.gradients(listening.losses()), everyone).values())
+            gradients = listening.gradients(listening.losses())
+            with _arithmetic(options, speech.frame_mask):
+                return tuple(moving.step(at, gradients, everyone).values())
 
     for _ in range(options.steps):
         if recompute:
@@ -294,7 +298,7 @@ def _listen(
 
 
 def _arithmetic(options: AdaptationOptions, frame_mask: Tensor) -> AbstractContextManager[Any]:
-    """What a step's own passes are computed in."""
+    """What a step, its own pass and its Newton-Schulz iterations, is computed in."""
     return quick_arithmetic(frame_mask.device) if options.speed == "fast" else nullcontext()
 
 
