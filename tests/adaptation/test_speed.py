@@ -1,14 +1,18 @@
 """Fast steps: what they leave out, and that the last pass is exact."""
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 import torch
 from torch import Tensor
 
 from lact_asr_model.acoustic_models.hybrid import HybridAcousticModel
+from lact_asr_model.adaptation import procedure
 from lact_asr_model.adaptation.options import AdaptationOptions
 from lact_asr_model.adaptation.procedure import adapt, losses_to_lower
+from lact_asr_model.adaptation.protocol import Weights
+from lact_asr_model.adaptation.steps import take_step
 from lact_asr_model.ops.fast_weights.closed_form import FastWeights, renormalize, update_fast_weights
 from lact_asr_model.ops.precision import cpu_multiplies_in_bfloat16
 
@@ -66,7 +70,7 @@ def test_a_fast_step_lowers_the_loss_and_the_answer_is_exact(
 def test_the_steps_are_in_bfloat16_where_the_processor_is_quick_at_it(
     tiny: HybridAcousticModel, batch: dict[str, Tensor], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    seen = []
+    seen, in_steps = [], []
     classify = tiny.model.classify
 
     def spy(hidden: Tensor, frame_mask: Tensor) -> Tensor:
@@ -74,6 +78,15 @@ def test_the_steps_are_in_bfloat16_where_the_processor_is_quick_at_it(
         seen.append(tiny.model.lm_head(hidden).dtype)
         return logits
 
+    def spy_on_step(*arguments: Any, **options: Any) -> Weights:
+        in_steps.append(torch.mm(torch.ones(1, 1), torch.ones(1, 1)).dtype)
+        return take_step(*arguments, **options)
+
     monkeypatch.setattr(tiny.model, "classify", spy)
-    adapt(tiny, batch, AdaptationOptions(loss_type="entropy", parameters="front_end", speed="fast"))
-    assert seen == [torch.bfloat16, torch.float32]
+    monkeypatch.setattr(procedure, "take_step", spy_on_step)
+    options = AdaptationOptions(loss_type="entropy", parameters="front_end", speed="fast")
+    fast = adapt(tiny, batch, options)
+    adapt(tiny, batch, replace(options, speed="exact"))
+    assert seen == [torch.bfloat16, torch.float32, torch.float32, torch.float32]
+    assert in_steps == [torch.bfloat16, torch.float32]
+    assert {weight.dtype for weight in fast.weights.values()} == {torch.float32}
