@@ -73,8 +73,17 @@ for _name, (_, _summary) in PROGRAMS.items():
 
 def main() -> None:
     """Entry point of the `lact-asr` command."""
-    atexit.register(gc.freeze)  # at its end, a search for garbage among all that was loaded would take half a second
+    atexit.register(_leave_garbage)
     app()
+
+
+def _leave_garbage() -> None:
+    """At its end, a search for garbage among all that was loaded would take half a second.
+
+    Triton, which models of transformers import, looks at the very end for what still lives and reports it as leaks.
+    """
+    if "triton" not in sys.modules:
+        gc.freeze()
 
 
 if __name__ == "__main__":

@@ -51,6 +51,17 @@ def test_the_first_transcript_loads_nothing_that_it_does_not_need() -> None:
     assert loaded_of({*needless, "torch"}, "transcribe", str(RECORDING)) == "torch"
 
 
+@pytest.mark.parametrize(("imported", "leaves"), [((), True), (("triton",), False)])
+def test_garbage_is_left_at_the_end_unless_triton_would_report_it(imported: tuple[str, ...], leaves: bool) -> None:
+    lines = ["import gc, sys", "from lact_asr_model import cli", "sys.modules.pop('triton', None)"]
+    lines += [f"sys.modules[{name!r}] = None" for name in imported]
+    lines += ["cli._leave_garbage()", "print(gc.get_freeze_count() > 0)"]
+    printed = subprocess.run(
+        [sys.executable, "-c", "\n".join(lines)], capture_output=True, text=True, check=True
+    ).stdout
+    assert printed.strip() == str(leaves)
+
+
 @pytest.mark.parametrize("name", cli.PROGRAMS)
 def test_each_program_lists_its_options(name: str) -> None:
     result = run(name, "--help")

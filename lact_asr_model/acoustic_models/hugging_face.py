@@ -83,6 +83,7 @@ class HuggingFaceAcousticModel(AcousticModel):
             parameters="front_end+norms" if self._conv_layers() else "norms",
             front_end_step=0.01,
             unadapted_share=0.25,
+            speed="fast",
         )
 
     def prepare(self, recordings: Sequence[np.ndarray]) -> dict[str, Tensor]:

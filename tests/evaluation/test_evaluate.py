@@ -140,8 +140,14 @@ def test_another_ctc_model_gets_the_same_table(
     assert len(capsys.readouterr().out.splitlines()) == 2 + 2 * 5
     results = json.loads((tmp_path / "run" / "results.json").read_text())
     assert {row["words"]["reference_length"] for row in results["results"]} == {4}
-    given = {name: results["ttt"][name] for name in ("loss_type", "steps", "parameters", "unadapted_share")}
-    assert given == {"loss_type": "entropy", "steps": 3, "parameters": "front_end+norms", "unadapted_share": 0.25}
+    given = {name: results["ttt"][name] for name in ("loss_type", "steps", "parameters", "unadapted_share", "speed")}
+    assert given == {
+        "loss_type": "entropy",
+        "steps": 3,
+        "parameters": "front_end+norms",
+        "unadapted_share": 0.25,
+        "speed": "fast",
+    }
     elsewhere = ["--output_dir", str(tmp_path / "elsewhere")]
     with pytest.raises(SystemExit):
         main([*arguments, "--checkpoint", str(wav2vec2_dir), "--methods", "ttt_fast_weights", *elsewhere])
