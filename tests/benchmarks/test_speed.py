@@ -91,7 +91,7 @@ def test_a_training_step_has_three_parts_in_both_arithmetics(run: Callable) -> N
 def test_more_iterations_make_matrices_more_orthogonal(
     run: Callable, tiny_config: HybridASRConfig, tiny_model: HybridASRForCTC, processor
 ) -> None:
-    orthogonality, backward = run(
+    orthogonality, backward, arithmetic = run(
         "newton_schulz",
         HybridASRConfig=lambda **changes: tiny_config,
         load=lambda: HybridAcousticModel(tiny_model, processor),
@@ -104,6 +104,7 @@ def test_more_iterations_make_matrices_more_orthogonal(
     of_muon = [float(row["max of abs(σ − 1)"]) for row in orthogonality[:3]]
     assert of_muon[2] < 0.05 < of_muon[0]
     assert len(backward) == 5
+    assert len(arithmetic) == 3 and all(0 < float(row["difference"]) < 0.05 for row in arithmetic)
 
 
 def test_long_audio_and_start_up_are_of_processes(run: Callable, load_benchmark: Load, monkeypatch) -> None:
