@@ -78,9 +78,9 @@ def main() -> None:
 
 
 def _leave_garbage() -> None:
-    """At its end, a search for garbage among all that was loaded would take half a second.
+    """Spare the end of the process a search for garbage among all that was loaded, which would take half a second.
 
-    Triton, which models of transformers import, looks at the very end for what still lives and reports it as leaks.
+    Not where Triton is loaded, as by models of transformers: it would report what is left as leaks.
     """
     if "triton" not in sys.modules:
         gc.freeze()

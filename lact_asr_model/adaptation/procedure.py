@@ -298,7 +298,7 @@ def _listen(
 
 
 def _arithmetic(options: AdaptationOptions, frame_mask: Tensor) -> AbstractContextManager[Any]:
-    """What a step, its own pass and its Newton-Schulz iterations, is computed in."""
+    """What a step is computed in: its own pass and its Newton-Schulz iterations."""
     return quick_arithmetic(frame_mask.device) if options.speed == "fast" else nullcontext()
 
 
