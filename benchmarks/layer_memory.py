@@ -7,7 +7,7 @@ one piece: as the model is, with the per-utterance update of the fast weights le
 whole branch set to zero (`zeroed`); then each utterance once more by itself, cut from the same audio (`alone`). The
 first table has word error rates with 95 % bootstrap intervals over recordings, and differences from the model as it is,
 paired. The second has those of the utterances by where in the recording their middle lies. With --joined_seconds 0,
-every utterance is a recording. --output_dir gets the first tables as `results.json`.
+every utterance is a recording, and none is recognised once more. --output_dir gets the first tables as `results.json`.
 """
 
 import argparse
@@ -157,7 +157,8 @@ def measure(
     model: AcousticModel, pieces: Sequence[list[Utterance]], condition: Condition, seed: int
 ) -> list[dict[str, Any]]:
     """Recognise all pieces under the condition in every mode, print the two tables, and give the rows of the first."""
-    counts: dict[str, list[list[ErrorCounts]]] = {mode: [] for mode in (*MODES, ALONE)}
+    is_joined = any(len(piece) > 1 for piece in pieces)
+    counts: dict[str, list[list[ErrorCounts]]] = {mode: [] for mode in (*MODES, *([ALONE] if is_joined else []))}
     middles: list[list[float]] = []
     for piece in tqdm(pieces, desc=condition.name, disable=None):
         recording = record(piece, condition, seed)
@@ -165,6 +166,8 @@ def measure(
         for mode, changed in MODES.items():
             with changed:
                 counts[mode].append(errors_by_utterance(recording, recognize(model, recording.samples)))
+        if not is_joined:
+            continue
         alone = []
         for utterance, (start, end) in zip(piece, recording.spans_seconds, strict=True):
             part = recording.samples[round(start * SAMPLING_RATE) : round(end * SAMPLING_RATE)]

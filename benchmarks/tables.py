@@ -45,10 +45,14 @@ WEIGHTS_LENGTH = 12
 
 EVALUATE = "-m lact_asr_model.cli evaluate --num_threads 1 --seed 0 --beam_size 50 --lm bundled"
 LAYER_MEMORY = "benchmarks/layer_memory.py --num_threads 1 --seed 0"
-OF_PROTOCOL = (
+IN_RAIN = "--conditions clean,noise:5:rain --noise_dir {held_out_noise}"
+UNDER_PROTOCOL = (
     "--max_utterances 20 --conditions protocol --noise_dir {held_out_noise} --impulse_response_dir {data}/rir "
-    "--babble_dir {data}/LibriSpeech/dev-mini --methods none,suta:10,suta_lm,ttt:1,ttt:2 --peer_learning_rate 5e-5"
-)  # SUTA's rate is the best one on dev-mini (docs/TTT.md)
+    "--babble_dir {data}/LibriSpeech/dev-mini"
+)
+# SUTA's rate is the best one on dev-mini (docs/TTT.md)
+OF_PROTOCOL = f"{UNDER_PROTOCOL} --methods none,suta:10,suta_lm,ttt:1,ttt:2 --peer_learning_rate 5e-5"
+TAUGHT = f"{UNDER_PROTOCOL} --methods none,ttt_fast_weights@lm:2 --ttt_learning_rate 0.05"
 
 OF_MODEL = "--methods {model_methods}"
 COMMON_VOICE = "common-voice-delta"
@@ -105,11 +109,18 @@ MEASUREMENTS = [
         "layer-memory",
         "LibriSpeech test-clean",
         0.4,
-        "--data_dir {test_clean} --subset test-clean --max_recordings 40 --conditions clean,noise:5:rain "
-        "--noise_dir {held_out_noise}",
+        f"--data_dir {{test_clean}} --subset test-clean --max_recordings 40 {IN_RAIN}",
         LAYER_MEMORY,
     ),
     Measurement(f"protocol-{COMMON_VOICE}", "Common Voice delta", 2.3, f"{OF_COMMON_VOICE} {OF_PROTOCOL}"),
+    Measurement(
+        "layer-memory-test-mini",
+        "test-mini",
+        0.3,
+        f"--data_dir {{data}} --subset test-mini --joined_seconds 0 {IN_RAIN}",
+        LAYER_MEMORY,
+    ),
+    Measurement("taught-test-mini", "test-mini", 0.4, f"--data_dir {{data}} --subset test-mini {TAUGHT}"),
 ]
 
 
@@ -201,7 +212,9 @@ TABLES = [
         for name in PROTOCOLS
         for rate in ("wer", "cer")
     ),
-    Table("layer-memory", ("layer-memory",), layer_memory),
+    Table("shifted-taught-test-mini", ("taught-test-mini",), mean_of_shifted),
+    Table("taught-test-mini-wer", ("taught-test-mini",), partial(in_both_decodings, partial(by_condition, rate="wer"))),
+    *(Table(name, (name,), layer_memory) for name in ("layer-memory", "layer-memory-test-mini")),
     Table("cost", ("cost",), cost),
 ]
 
@@ -361,7 +374,8 @@ def origin(measured: Sequence[tuple[Measurement, Results]], weights: str) -> str
         conditions = {summary["condition"] for summary in results["results"]}
         under = f" under each of {len(conditions)} conditions" if len(conditions) > 1 else ""
         first = results["results"][0]
-        joined = f" in {first['num_recordings']} recordings" if "num_recordings" in first else ""
+        num_recordings = first.get("num_recordings", first["num_utterances"])
+        joined = f" in {num_recordings} recordings" if num_recordings != first["num_utterances"] else ""
         sets.append(f"{measurement.data}: {first['num_utterances']} utterances{joined}{under}")
     commits = dict.fromkeys(results["commit"] for _, results in measured)
     hardware = dict.fromkeys(f"{results['num_threads']} thread of {results['hardware']}" for _, results in measured)

@@ -25,7 +25,8 @@ train() {
         --output_dir "$work/$1" "${@:3}"
 }
 train wavlm "${MAX_STEPS:-1700}"
-train wav2vec2 "${NEXT_MAX_STEPS:-1500}" --init_from "$work/wavlm" --front_end_steps 0
+train wav2vec2 "${NEXT_MAX_STEPS:-1500}" --init_from "$work/wavlm" --front_end_steps 0 --taught_steps 0 \
+    --batch_seconds 24
 [ "${UNTIL:-}" != train ] || exit 0
 
 # compare NAME MODEL FLAGS...

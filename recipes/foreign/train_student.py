@@ -6,7 +6,8 @@ attention of its blocks is a copy of the teacher's, its feed-forward has the neu
 conv layers hand the samples on, and the fifth has filters of the teacher's first. What the teacher has and the student
 has not, it has to make up for: the layer memory, worth a few points of WER, and rotary positions, without which the
 teacher says nothing. A WavLM adds a number for each distance to its attention, and starts with what the teacher's
-attention is there on average; a wav2vec2 or HuBERT has to learn positions from its convolution.
+attention is there on average. A wav2vec2 or HuBERT has positions from its convolution alone: it starts as a WavLM whose
+bias of distances fades away while it is trained, for from random positions it learns next to nothing in as long a time.
 
 The teacher is run at the student's frame rate, so that the two can be compared frame by frame. In the first steps,
 which cost a fifth of the others, only the front end learns what the teacher's blocks read. Then the whole student
@@ -149,16 +150,26 @@ def pass_samples_on(convolutions: Sequence[Any], teacher: HybridASRForCTC) -> No
     convolutions[4].bias.zero_()
 
 
-def take_front_end(student: PreTrainedModel, folder: Path) -> None:
-    """Start with the front end of a student that may be of another kind."""
-    other = AutoModelForCTC.from_pretrained(folder).base_model
-    try:
-        for name in ("feature_extractor", "feature_projection"):
-            student.base_model.get_submodule(name).load_state_dict(other.get_submodule(name).state_dict())
-    except (AttributeError, RuntimeError):
-        raise UserError(
-            f"{folder}: has not the front end of a student of this script; give another --init_from"
-        ) from None
+def load_wavlm(folder: Path) -> PreTrainedModel:
+    """A WavLM that this script has trained."""
+    student = AutoModelForCTC.from_pretrained(folder, attn_implementation="eager")
+    if student.config.model_type != "wavlm" or tuple(student.config.conv_dim) != CONV_DIM:
+        raise UserError(f"{folder}: is not a WavLM of this script; give another --init_from")
+    return student
+
+
+def bias_of_distances(student: PreTrainedModel) -> Tensor:
+    """A WavLM's bias of attention by distance, which all of its blocks share: [buckets, heads]."""
+    return student.base_model.encoder.layers[0].attention.rel_attn_embed.weight
+
+
+def without_distances(wavlm: PreTrainedModel, kind: str, teacher: HybridASRForCTC) -> PreTrainedModel:
+    """The model of another kind that a WavLM is, once its bias of distances is zero."""
+    student = make_student(kind, teacher)
+    student.lm_head.load_state_dict(wavlm.lm_head.state_dict())
+    weights = {name: weight for name, weight in wavlm.base_model.state_dict().items() if "rel_" not in name}
+    student.base_model.load_state_dict(weights)
+    return student
 
 
 @torch.no_grad()
@@ -421,9 +432,14 @@ class Training:
     def __init__(self, arguments: argparse.Namespace) -> None:
         torch.manual_seed(arguments.seed)
         self.teacher, self.processor = make_teacher()
-        self.student = make_student(arguments.kind, self.teacher)
-        if arguments.init_from is not None:
-            take_front_end(self.student, arguments.init_from)
+        self.kind, self.distances = arguments.kind, None
+        if arguments.init_from is None:
+            self.student = make_student(arguments.kind, self.teacher)
+        elif arguments.kind == "wavlm":
+            raise UserError("--init_from: is for models of another kind; give --kind wav2vec2 or hubert")
+        else:
+            self.student = load_wavlm(arguments.init_from)
+            self.distances = bias_of_distances(self.student).requires_grad_(False).clone()
         self.optimizers = make_optimizers(self.student, arguments.peak_lr)
         self.average = {name: weight.clone() for name, weight in self.student.state_dict().items()}
         self.folder, self.step = arguments.output_dir, 0
@@ -437,6 +453,9 @@ class Training:
     def take_step(self, inputs: dict[str, Tensor], arguments: argparse.Namespace) -> dict[str, float]:
         """Returns the terms of the loss."""
         joint_steps = self.step - arguments.front_end_steps
+        if self.distances is not None:
+            share = max(0.0, 1 - self.step / arguments.fade_steps)
+            bias_of_distances(self.student).copy_(share * self.distances)
         with torch.autocast("cpu", torch.bfloat16, enabled=arguments.bf16):
             if joint_steps < 0:
                 terms = front_end_loss(self.student, self.teacher, inputs)
@@ -462,6 +481,8 @@ class Training:
         save_atomically(self.folder / STATE, {**state, "step": self.step})
         finished = copy.deepcopy(self.student)
         finished.load_state_dict(self.average)
+        if self.distances is not None:
+            finished = without_distances(finished, self.kind, self.teacher)
         finished.save_pretrained(self.folder)
         self.processor.save_pretrained(self.folder)
 
@@ -475,10 +496,9 @@ def train(arguments: argparse.Namespace) -> None:
     began = saved = reported = time.monotonic()
     heard_seconds, recent = 0.0, list[dict[str, float]]()
     source = batches(arguments, training.processor, arguments.seed + training.step)
-    if training.step == 0:
+    if training.step == 0 and arguments.init_from is None:
         first = [model_inputs(batch, CPU) for batch in islice(source, FITTED_BATCHES)]
-        if arguments.init_from is None:
-            fit_projection(training.student, training.teacher, first)
+        fit_projection(training.student, training.teacher, first)
         fit_feed_forward(training.student, training.teacher, first)
         if arguments.kind == "wavlm":
             fit_distances(training.student, training.teacher, first)
@@ -507,7 +527,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--train_subset", required=True, help="sources joined by '+'")
     parser.add_argument("--noise_dir", type=Path, help="recordings of noise, added to some of the speech")
     parser.add_argument("--output_dir", type=Path, required=True)
-    parser.add_argument("--init_from", type=Path, help="a student whose front end to start with")
+    parser.add_argument("--init_from", type=Path, help="a WavLM of this script, which a model of another kind starts as")
+    parser.add_argument("--fade_steps", type=int, default=600, help="until that WavLM's bias of distances is gone")
     parser.add_argument("--front_end_steps", type=int, default=1200, help="of the front end alone, the first ones")
     parser.add_argument("--taught_steps", type=int, default=100, help="after those, until it hears its front end alone")
     parser.add_argument("--batch_seconds", type=float, default=45.0)

@@ -2,6 +2,7 @@
 
 import importlib.util
 import os
+import shutil
 import stat
 import subprocess
 from pathlib import Path
@@ -101,11 +102,32 @@ def test_training_lowers_the_loss_goes_on_and_hands_over(
     assert len(train("wav2vec2", 4)) == 1  # goes on at step 3
     assert train("wav2vec2", 4) == []
 
-    train("wavlm", 1, "--init_from", str(data_dir / "wav2vec2"), *WITHOUT_PHASES, "--peak_lr", "0")
-    (own, other) = (load(data_dir / kind).model.base_model for kind in ("wavlm", "wav2vec2"))
-    for name in ("feature_extractor", "feature_projection"):
-        expected = other.get_submodule(name).state_dict()
-        assert all(torch.equal(weight, expected[key]) for key, weight in own.get_submodule(name).state_dict().items())
+    train("wavlm", 1, *WITHOUT_PHASES)
+    from_wavlm = ("--init_from", str(data_dir / "wavlm"), *WITHOUT_PHASES, "--fade_steps", "2")
+    shutil.rmtree(data_dir / "wav2vec2")
+    train("wav2vec2", 2, *from_wavlm)
+    train("wav2vec2", 3, *from_wavlm)  # the third step is the first without a bias of distances
+    student = recipe.AutoModelForCTC.from_pretrained(data_dir / "wavlm")
+    state = torch.load(data_dir / "wav2vec2" / recipe.STATE, weights_only=True)
+    student.load_state_dict(state["average"])
+    recipe.bias_of_distances(student).data.zero_()
+    samples = torch.randn(1, 16000, generator=torch.Generator().manual_seed(0))
+    handed_over = recipe.AutoModelForCTC.from_pretrained(data_dir / "wav2vec2")
+    assert handed_over.config.model_type == "wav2vec2" and not state["model"][BIAS].any()
+    with torch.no_grad():
+        torch.testing.assert_close(handed_over(samples).logits, student(samples).logits, rtol=1e-4, atol=1e-4)
+
+
+def test_only_a_wavlm_of_the_script_is_taken_as_a_start(recipe: ModuleType, data_dir: Path, capsys) -> None:
+    other = recipe.make_student("hubert", recipe.make_teacher()[0])
+    other.save_pretrained(data_dir / "hubert")
+    for kind, remedy in (("wav2vec2", "give another --init_from"), ("wavlm", "give --kind wav2vec2 or hubert")):
+        with pytest.raises(SystemExit) as stopped:
+            recipe.main(
+                ["--kind", kind, "--data_dir", str(data_dir), "--train_subset", "train.jsonl"]
+                + ["--output_dir", str(data_dir / "out"), "--init_from", str(data_dir / "hubert")]
+            )
+        assert stopped.value.code == 2 and remedy in capsys.readouterr().err
 
 
 def speech(teacher: HybridASRForCTC) -> dict[str, torch.Tensor]:
@@ -161,6 +183,7 @@ def test_a_wavlm_attends_by_distance_as_the_teacher_does_on_average(
 
 TERMS = {"features", "states", "teacher", "ctc"}
 WITHOUT_PHASES = ("--front_end_steps", "0", "--taught_steps", "0")
+BIAS = "wavlm.encoder.layers.0.attention.rel_attn_embed.weight"
 
 
 def test_the_script_trains_chooses_and_then_reports(tmp_path: Path) -> None:
