@@ -527,7 +527,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--train_subset", required=True, help="sources joined by '+'")
     parser.add_argument("--noise_dir", type=Path, help="recordings of noise, added to some of the speech")
     parser.add_argument("--output_dir", type=Path, required=True)
-    parser.add_argument("--init_from", type=Path, help="a WavLM of this script, which a model of another kind starts as")
+    parser.add_argument("--init_from", type=Path, help="a WavLM of this script, as which another kind starts")
     parser.add_argument("--fade_steps", type=int, default=600, help="until that WavLM's bias of distances is gone")
     parser.add_argument("--front_end_steps", type=int, default=1200, help="of the front end alone, the first ones")
     parser.add_argument("--taught_steps", type=int, default=100, help="after those, until it hears its front end alone")

@@ -121,12 +121,11 @@ def test_training_lowers_the_loss_goes_on_and_hands_over(
 def test_only_a_wavlm_of_the_script_is_taken_as_a_start(recipe: ModuleType, data_dir: Path, capsys) -> None:
     other = recipe.make_student("hubert", recipe.make_teacher()[0])
     other.save_pretrained(data_dir / "hubert")
+    flags = ["--data_dir", str(data_dir), "--train_subset", "train.jsonl", "--output_dir", str(data_dir / "out")]
+    flags += ["--init_from", str(data_dir / "hubert")]
     for kind, remedy in (("wav2vec2", "give another --init_from"), ("wavlm", "give --kind wav2vec2 or hubert")):
         with pytest.raises(SystemExit) as stopped:
-            recipe.main(
-                ["--kind", kind, "--data_dir", str(data_dir), "--train_subset", "train.jsonl"]
-                + ["--output_dir", str(data_dir / "out"), "--init_from", str(data_dir / "hubert")]
-            )
+            recipe.main([*flags, "--kind", kind])
         assert stopped.value.code == 2 and remedy in capsys.readouterr().err
 
 
