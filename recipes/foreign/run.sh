@@ -1,12 +1,12 @@
 #!/usr/bin/env bash
-# Two small models of a foreign architecture, trained on a CPU, and what adaptation does to them. Interrupt it at any
-# time and start it again: it goes on where it was.
+# A small model of a foreign architecture, trained on a CPU, and what adaptation does to it. Interrupt it at any time and
+# start it again: it goes on where it was.
 #
 #     recipes/foreign/run.sh DATA_DIR NOISE_DIR HELD_OUT_NOISE_DIR WORK_DIR
 #
 # NOISE_DIR is heard in training and on the development sets, HELD_OUT_NOISE_DIR in the last table; see
-# recipes/foreign/README.md. These variables can be set: PYTHON, TRAIN_SUBSET, MAX_STEPS and NEXT_MAX_STEPS (of the
-# first and the second model), DEV_UTTERANCES, TEST_UTTERANCES, UNTIL (train or choose: end there).
+# recipes/foreign/README.md. These variables can be set: PYTHON, TRAIN_SUBSET, MAX_STEPS, DEV_UTTERANCES, TEST_UTTERANCES,
+# UNTIL (train or choose: end there).
 set -euo pipefail
 
 if [ $# -ne 4 ]; then
@@ -18,33 +18,26 @@ cd "$(dirname "$0")/../.."
 python=${PYTHON:-.venv/bin/python}
 mkdir -p "$work"
 
-# train KIND MAX_STEPS [FLAGS]
-train() {
-    "$python" recipes/foreign/train_student.py --kind "$1" --max_steps "$2" --data_dir "$data" --noise_dir "$noise" \
-        --train_subset "${TRAIN_SUBSET:-train-clean-10h+train-mini+common-voice-v1/train.jsonl}" --bf16 \
-        --output_dir "$work/$1" "${@:3}"
-}
-train wavlm "${MAX_STEPS:-1700}"
-train wav2vec2 "${NEXT_MAX_STEPS:-1500}" --init_from "$work/wavlm" --front_end_steps 0 --taught_steps 0 \
-    --batch_seconds 24
+"$python" recipes/foreign/train_student.py --max_steps "${MAX_STEPS:-1700}" --data_dir "$data" --noise_dir "$noise" \
+    --train_subset "${TRAIN_SUBSET:-train-clean-10h+train-mini+common-voice-v1/train.jsonl}" --bf16 \
+    --output_dir "$work/wavlm"
 [ "${UNTIL:-}" != train ] || exit 0
 
-# compare NAME MODEL FLAGS...
+# compare NAME FLAGS...
 compare() {
-    local output=$work/$1 model=$work/$2
-    shift 2
+    local output=$work/$1
+    shift
     [ -e "$output.md" ] && return
-    "$python" -m lact_asr_model.cli evaluate --checkpoint "$model" --data_dir "$data" --num_threads 1 \
+    "$python" -m lact_asr_model.cli evaluate --checkpoint "$work/wavlm" --data_dir "$data" --num_threads 1 \
         --impulse_response_dir "$data/rir" --output_dir "$output" "$@" >"$output.partial"
     mv "$output.partial" "$output.md"
     printf '\n## %s\n\n' "$output"
     cat "$output.md"
 }
-# Which weights, how far, down which loss? And how far for the peer? On development data only, and for the first model;
-# the second shows what the choice is worth elsewhere.
+# Which weights, how far, down which loss? And how far for the peer? On development data only.
 mkdir -p "$work/choice"
 choose() {
-    compare choice/"$1" wavlm --subset dev-mini+common-voice-v1/dev.jsonl --compact --noise_dir "$noise" \
+    compare choice/"$1" --subset dev-mini+common-voice-v1/dev.jsonl --compact --noise_dir "$noise" \
         --max_utterances "${DEV_UTTERANCES:-20}" --conditions clean,gaussian:0.01,noise:5,telephone "${@:2}"
 }
 for step in 0.003 0.01 0.02 0.03; do
@@ -64,8 +57,6 @@ done
 
 # The table, once, with the defaults of the code and the peer's best rate.
 mkdir -p "$work/table"
-for model in wavlm wav2vec2; do
-    compare table/"$model" "$model" --subset test-mini --max_utterances "${TEST_UTTERANCES:-15}" --conditions protocol \
-        --noise_dir "$held_out_noise" --babble_dir "$data/LibriSpeech/dev-mini" \
-        --methods none,suta:1,suta:2,suta:10,ttt:1,ttt:2 --peer_learning_rate "${PEER_LEARNING_RATE:-1e-3}"
-done
+compare table/wavlm --subset test-mini --max_utterances "${TEST_UTTERANCES:-15}" --conditions protocol \
+    --noise_dir "$held_out_noise" --babble_dir "$data/LibriSpeech/dev-mini" \
+    --methods none,suta:1,suta:2,suta:10,ttt:1,ttt:2 --peer_learning_rate "${PEER_LEARNING_RATE:-1e-3}"

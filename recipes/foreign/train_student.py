@@ -6,8 +6,8 @@ attention of its blocks is a copy of the teacher's, its feed-forward has the neu
 conv layers hand the samples on, and the fifth has filters of the teacher's first. What the teacher has and the student
 has not, it has to make up for: the layer memory, worth a few points of WER, and rotary positions, without which the
 teacher says nothing. A WavLM adds a number for each distance to its attention, and starts with what the teacher's
-attention is there on average. A wav2vec2 or HuBERT has positions from its convolution alone: it starts as a WavLM whose
-bias of distances fades away while it is trained, for from random positions it learns next to nothing in as long a time.
+attention is there on average. A wav2vec2 or HuBERT has to learn positions from its convolution, and learns next to
+nothing in the time that a WavLM needs (docs/EXPERIMENTS.md).
 
 The teacher is run at the student's frame rate, so that the two can be compared frame by frame. In the first steps,
 which cost a fifth of the others, only the front end learns what the teacher's blocks read. Then the whole student
@@ -37,7 +37,7 @@ from lact_asr_model.data.bucketing import BucketBatchSampler
 from lact_asr_model.data.collate import CTCCollator
 from lact_asr_model.data.dataset import UtteranceDataset
 from lact_asr_model.data.sources import read_utterances
-from lact_asr_model.errors import UserError, one_line_errors
+from lact_asr_model.errors import one_line_errors
 from lact_asr_model.lact_layer import rotate_by_position, split_heads
 from lact_asr_model.modeling_hybrid_asr import HybridASRForCTC
 from lact_asr_model.training.loading import make_loader, model_inputs, read_batches
@@ -148,28 +148,6 @@ def pass_samples_on(convolutions: Sequence[Any], teacher: HybridASRForCTC) -> No
     pairs = torch.stack([filters, -filters], dim=2).flatten(1, 2)
     convolutions[4].weight.copy_(torch.cat([pairs, -pairs]))
     convolutions[4].bias.zero_()
-
-
-def load_wavlm(folder: Path) -> PreTrainedModel:
-    """A WavLM that this script has trained."""
-    student = AutoModelForCTC.from_pretrained(folder, attn_implementation="eager")
-    if student.config.model_type != "wavlm" or tuple(student.config.conv_dim) != CONV_DIM:
-        raise UserError(f"{folder}: is not a WavLM of this script; give another --init_from")
-    return student
-
-
-def bias_of_distances(student: PreTrainedModel) -> Tensor:
-    """A WavLM's bias of attention by distance, which all of its blocks share: [buckets, heads]."""
-    return student.base_model.encoder.layers[0].attention.rel_attn_embed.weight
-
-
-def without_distances(wavlm: PreTrainedModel, kind: str, teacher: HybridASRForCTC) -> PreTrainedModel:
-    """The model of another kind that a WavLM is, once its bias of distances is zero."""
-    student = make_student(kind, teacher)
-    student.lm_head.load_state_dict(wavlm.lm_head.state_dict())
-    weights = {name: weight for name, weight in wavlm.base_model.state_dict().items() if "rel_" not in name}
-    student.base_model.load_state_dict(weights)
-    return student
 
 
 @torch.no_grad()
@@ -432,14 +410,7 @@ class Training:
     def __init__(self, arguments: argparse.Namespace) -> None:
         torch.manual_seed(arguments.seed)
         self.teacher, self.processor = make_teacher()
-        self.kind, self.distances = arguments.kind, None
-        if arguments.init_from is None:
-            self.student = make_student(arguments.kind, self.teacher)
-        elif arguments.kind == "wavlm":
-            raise UserError("--init_from: is for models of another kind; give --kind wav2vec2 or hubert")
-        else:
-            self.student = load_wavlm(arguments.init_from)
-            self.distances = bias_of_distances(self.student).requires_grad_(False).clone()
+        self.student = make_student(arguments.kind, self.teacher)
         self.optimizers = make_optimizers(self.student, arguments.peak_lr)
         self.average = {name: weight.clone() for name, weight in self.student.state_dict().items()}
         self.folder, self.step = arguments.output_dir, 0
@@ -453,9 +424,6 @@ class Training:
     def take_step(self, inputs: dict[str, Tensor], arguments: argparse.Namespace) -> dict[str, float]:
         """Returns the terms of the loss."""
         joint_steps = self.step - arguments.front_end_steps
-        if self.distances is not None:
-            share = max(0.0, 1 - self.step / arguments.fade_steps)
-            bias_of_distances(self.student).copy_(share * self.distances)
         with torch.autocast("cpu", torch.bfloat16, enabled=arguments.bf16):
             if joint_steps < 0:
                 terms = front_end_loss(self.student, self.teacher, inputs)
@@ -481,8 +449,6 @@ class Training:
         save_atomically(self.folder / STATE, {**state, "step": self.step})
         finished = copy.deepcopy(self.student)
         finished.load_state_dict(self.average)
-        if self.distances is not None:
-            finished = without_distances(finished, self.kind, self.teacher)
         finished.save_pretrained(self.folder)
         self.processor.save_pretrained(self.folder)
 
@@ -496,7 +462,7 @@ def train(arguments: argparse.Namespace) -> None:
     began = saved = reported = time.monotonic()
     heard_seconds, recent = 0.0, list[dict[str, float]]()
     source = batches(arguments, training.processor, arguments.seed + training.step)
-    if training.step == 0 and arguments.init_from is None:
+    if training.step == 0:
         first = [model_inputs(batch, CPU) for batch in islice(source, FITTED_BATCHES)]
         fit_projection(training.student, training.teacher, first)
         fit_feed_forward(training.student, training.teacher, first)
@@ -522,13 +488,11 @@ def train(arguments: argparse.Namespace) -> None:
 def main(argv: Sequence[str] | None = None) -> None:
     """Command line; started again with the same folder, it goes on."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None, allow_abbrev=False)
-    parser.add_argument("--kind", choices=KINDS, default="wav2vec2")
+    parser.add_argument("--kind", choices=KINDS, default="wavlm")
     parser.add_argument("--data_dir", type=Path, required=True, help="folder of the LibriSpeech subsets or manifests")
     parser.add_argument("--train_subset", required=True, help="sources joined by '+'")
     parser.add_argument("--noise_dir", type=Path, help="recordings of noise, added to some of the speech")
     parser.add_argument("--output_dir", type=Path, required=True)
-    parser.add_argument("--init_from", type=Path, help="a WavLM of this script, as which another kind starts")
-    parser.add_argument("--fade_steps", type=int, default=600, help="until that WavLM's bias of distances is gone")
     parser.add_argument("--front_end_steps", type=int, default=1200, help="of the front end alone, the first ones")
     parser.add_argument("--taught_steps", type=int, default=100, help="after those, until it hears its front end alone")
     parser.add_argument("--batch_seconds", type=float, default=45.0)
