@@ -6,8 +6,9 @@ Neighbouring utterances of a speaker are joined to recordings of about a minute,
 one piece: as the model is, with the per-utterance update of the fast weights left out (`off`), and with the memory's
 whole branch set to zero (`zeroed`); then each utterance once more by itself, cut from the same audio (`alone`). The
 first table has word error rates with 95 % bootstrap intervals over recordings, and differences from the model as it is,
-paired. The second has those of the utterances by where in the recording their middle lies. With --joined_seconds 0,
-every utterance is a recording, and none is recognised once more. --output_dir gets the first tables as `results.json`.
+paired. The second has those of the utterances by where in the recording their middle lies, and what hearing the whole
+recording changes there. With --joined_seconds 0, every utterance is a recording, and none is recognised once more.
+--output_dir gets both tables as `results.json`.
 """
 
 import argparse
@@ -15,7 +16,7 @@ import json
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
-from itertools import chain, groupby
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
@@ -33,7 +34,7 @@ from lact_asr_model.data.sources import read_utterances
 from lact_asr_model.data.utterance import Utterance
 from lact_asr_model.decoding.greedy import greedy_decode
 from lact_asr_model.evaluation.comparison import corrupt, weights_digest
-from lact_asr_model.evaluation.summary import percent_of
+from lact_asr_model.evaluation.summary import markdown_table, percent_of
 from lact_asr_model.files import write_atomically
 from lact_asr_model.lact_layer import FastWeightMemory
 from lact_asr_model.metrics import ErrorCounts, bootstrap_interval, paired_bootstrap_interval, word_errors
@@ -53,8 +54,9 @@ def zeros(memory: FastWeightMemory, hidden: Tensor, *others: object) -> Tensor:
     return torch.zeros_like(hidden)
 
 
+AS_IT_IS = "as it is"
 MODES: dict[str, AbstractContextManager] = {
-    "as it is": nullcontext(),
+    AS_IT_IS: nullcontext(),
     "off": patch("lact_asr_model.lact_layer.update_fast_weights", initial_weights),
     "zeroed": patch.object(FastWeightMemory, "forward", zeros),
 }
@@ -139,8 +141,13 @@ def main() -> None:
         wanted = min(arguments.max_recordings, len(pieces))
         pieces = [pieces[index * len(pieces) // wanted] for index in range(wanted)]
     rows: list[dict[str, Any]] = []
+    by_position: list[dict[str, Any]] = []
     for condition in parse_conditions(arguments.conditions, noise_dir=arguments.noise_dir):
-        rows += measure(model, pieces, condition, arguments.seed)
+        measured = measure(model, pieces, condition, arguments.seed)
+        rows += compare(measured, condition, arguments.seed)
+        if ALONE in measured.counts:
+            by_position += compare_by_position(measured, condition, arguments.seed)
+            print(f"\n{format_positions(by_position, condition.name)}", flush=True)
     if arguments.output_dir is not None:
         arguments.output_dir.mkdir(parents=True, exist_ok=True)
         results = {
@@ -149,14 +156,29 @@ def main() -> None:
             "seed": arguments.seed,
             **describe_run(model),
             "results": rows,
+            "by_position": by_position,
         }
         write_atomically(arguments.output_dir / "results.json", json.dumps(results, indent=2) + "\n")
 
 
-def measure(
-    model: AcousticModel, pieces: Sequence[list[Utterance]], condition: Condition, seed: int
-) -> list[dict[str, Any]]:
-    """Recognise all pieces under the condition in every mode, print the two tables, and give the rows of the first."""
+@dataclass(frozen=True)
+class Measured:
+    """counts: errors of every utterance of every recording, by mode. middles: where in it each lies, in seconds."""
+
+    counts: dict[str, list[list[ErrorCounts]]]
+    middles: list[list[float]]
+
+    def of_bin(self, mode: str, index: int) -> list[ErrorCounts]:
+        """For each recording, the errors of its utterances in those ten seconds."""
+        chosen = []
+        for counts, middles in zip(self.counts[mode], self.middles, strict=True):
+            inside = (count for count, middle in zip(counts, middles, strict=True) if middle // BIN_SECONDS == index)
+            chosen.append(sum(inside, ErrorCounts()))
+        return chosen
+
+
+def measure(model: AcousticModel, pieces: Sequence[list[Utterance]], condition: Condition, seed: int) -> Measured:
+    """Recognise all pieces under the condition in every mode."""
     is_joined = any(len(piece) > 1 for piece in pieces)
     counts: dict[str, list[list[ErrorCounts]]] = {mode: [] for mode in (*MODES, *([ALONE] if is_joined else []))}
     middles: list[list[float]] = []
@@ -174,43 +196,69 @@ def measure(
             text = " ".join(word for _, word in recognize(model, part))
             alone.append(word_errors(utterance.text or "", normalize_text(text)))
         counts[ALONE].append(alone)
+    return Measured(counts, middles)
 
-    totals = {mode: [sum(each, ErrorCounts()) for each in of_mode] for mode, of_mode in counts.items()}
-    base = totals["as it is"]
-    print(f"\n{condition.name}: {len(pieces)} recordings, {sum(map(len, middles))} utterances\n")
+
+def compare(measured: Measured, condition: Condition, seed: int) -> list[dict[str, Any]]:
+    """Print the first table, and give its rows: one for each mode."""
+    totals = {mode: [sum(each, ErrorCounts()) for each in of_mode] for mode, of_mode in measured.counts.items()}
+    base, num_utterances = totals[AS_IT_IS], sum(map(len, measured.middles))
+    print(f"\n{condition.name}: {len(base)} recordings, {num_utterances} utterances\n")
     print("| memory | WER % (95 %) | minus as it is (95 %) |\n|---|---|---|")
     rows = []
     for mode, of_mode in totals.items():
         row: dict[str, Any] = {
             "condition": condition.name,
             "memory": mode,
-            "num_recordings": len(pieces),
-            "num_utterances": sum(map(len, middles)),
+            "num_recordings": len(base),
+            "num_utterances": num_utterances,
             "wer": sum(of_mode, ErrorCounts()).rate,
             "wer_interval": bootstrap_interval(of_mode, seed=seed),
         }
-        if mode != "as it is":
-            row["wer_difference"] = row["wer"] - sum(base, ErrorCounts()).rate
-            row["wer_difference_interval"] = paired_bootstrap_interval(of_mode, base, seed=seed)
+        if mode != AS_IT_IS:
+            row |= difference(of_mode, base, seed)
         print(f"| {mode} | {percent_of('wer')(row)} | {percent_of('wer_difference', sign='+')(row)} |")
         rows.append(row)
+    return rows
 
-    bins = sorted({int(middle // BIN_SECONDS) for of_piece in middles for middle in of_piece})
-    if len(bins) == 1:
-        return rows
-    print(f"\n| middle of the utterance, s | words | {' | '.join(counts)} |\n|---|---|{'---|' * len(counts)}")
-    for index in bins:
-        cells = []
-        for by_piece in counts.values():
-            flat = zip(chain(*by_piece), chain(*middles), strict=True)
-            chosen = (count for count, middle in flat if int(middle // BIN_SECONDS) == index)
-            cells.append(sum(chosen, ErrorCounts()))
-        rates = " | ".join(f"{100 * cell.rate:.1f}" for cell in cells)
-        print(
-            f"| {index * BIN_SECONDS} to {(index + 1) * BIN_SECONDS} | {cells[0].reference_length} | {rates} |",
-            flush=True,
+
+def compare_by_position(measured: Measured, condition: Condition, seed: int) -> list[dict[str, Any]]:
+    """The rows of the second table: one for every ten seconds of a recording."""
+    rows = []
+    for index in sorted({int(middle // BIN_SECONDS) for of_piece in measured.middles for middle in of_piece}):
+        chosen = {mode: measured.of_bin(mode, index) for mode in measured.counts}
+        totals = {mode: sum(of_mode, ErrorCounts()) for mode, of_mode in chosen.items()}
+        rows.append(
+            {
+                "condition": condition.name,
+                "seconds": [index * BIN_SECONDS, (index + 1) * BIN_SECONDS],
+                "num_words": totals[AS_IT_IS].reference_length,
+                "wer": {mode: total.rate for mode, total in totals.items()},
+                **difference(chosen[AS_IT_IS], chosen[ALONE], seed),
+            }
         )
     return rows
+
+
+def difference(counts: Sequence[ErrorCounts], base: Sequence[ErrorCounts], seed: int) -> dict[str, Any]:
+    """The rate of `counts` minus that of `base`, with its interval, paired."""
+    rate, base_rate = (sum(each, ErrorCounts()).rate for each in (counts, base))
+    return {
+        "wer_difference": rate - base_rate,
+        "wer_difference_interval": paired_bootstrap_interval(counts, base, seed=seed),
+    }
+
+
+def format_positions(rows: Sequence[dict[str, Any]], condition: str) -> str:
+    """What `compare_by_position` found under the condition, as a table."""
+    chosen = [row for row in rows if row["condition"] == condition]
+    modes = list(chosen[0]["wer"])
+    table = [["middle of the utterance, s", "words", *modes, "as it is minus alone (95 %)"]]
+    for row in chosen:
+        rates = (f"{100 * row['wer'][mode]:.1f}" for mode in modes)
+        span = "{} to {}".format(*row["seconds"])
+        table.append([span, str(row["num_words"]), *rates, percent_of("wer_difference", sign="+")(row)])
+    return markdown_table(table)
 
 
 if __name__ == "__main__":

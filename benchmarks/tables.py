@@ -30,6 +30,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from layer_memory import format_positions
 from places import fill, place_pattern
 
 from lact_asr_model.errors import UserError, one_line_errors, print_note, print_warning
@@ -196,6 +197,14 @@ def layer_memory(measured: Sequence[tuple[Measurement, Results]]) -> str:
     return markdown_table(rows)
 
 
+def layer_memory_by_position(measured: Sequence[tuple[Measurement, Results]]) -> str:
+    """For each condition, a row for every ten seconds of a recording."""
+    ((_, results),) = measured
+    rows = results["by_position"]
+    conditions = dict.fromkeys(row["condition"] for row in rows)
+    return "\n\n".join(f"{condition}:\n\n{format_positions(rows, condition)}" for condition in conditions)
+
+
 OTHER_SETS = ("dev-mini", "test-mini", COMMON_VOICE, "adults", "children")
 PROTOCOLS = ("test-mini", COMMON_VOICE)
 TABLES = [
@@ -215,6 +224,7 @@ TABLES = [
     Table("shifted-taught-test-mini", ("taught-test-mini",), mean_of_shifted),
     Table("taught-test-mini-wer", ("taught-test-mini",), partial(in_both_decodings, partial(by_condition, rate="wer"))),
     *(Table(name, (name,), layer_memory) for name in ("layer-memory", "layer-memory-test-mini")),
+    Table("layer-memory-by-position", ("layer-memory",), layer_memory_by_position),
     Table("cost", ("cost",), cost),
 ]
 

@@ -201,6 +201,17 @@ def test_the_layer_memory_is_a_column_for_each_condition(tables: ModuleType) -> 
     assert cells == ["off", "20.0 (20.0 to 20.0)", "+1.0 (-1.0 to +3.0)", "40.0 (40.0 to 40.0)", ""]
 
 
+def test_positions_are_a_table_for_each_condition(tables: ModuleType) -> None:
+    row = {"seconds": [10, 20], "num_words": 50, "wer": {"as it is": 0.2, "alone": 0.3}}
+    row |= {"wer_difference": -0.1, "wer_difference_interval": [-0.15, 0.02]}
+    rows = [row | {"condition": condition} for condition in ("clean", "noise:5")]
+    (measurement,) = (each for each in tables.MEASUREMENTS if each.name == "layer-memory")
+    clean, _, noise, table = tables.layer_memory_by_position([(measurement, {"by_position": rows})]).split("\n\n")
+    assert (clean, noise) == ("clean:", "noise:5:")
+    cells = [cell.strip() for cell in table.splitlines()[-1].strip("|").split("|")]
+    assert cells == ["10 to 20", "50", "20.0", "30.0", "-10.0 (-15.0 to +2.0)"]
+
+
 def test_places_of_the_documents_and_commands_are_known(tables: ModuleType, tmp_path: Path) -> None:
     documents = [path for name in tables.DOCUMENTS for path in tables.REPOSITORY.glob(name)]
     card = tables.REPOSITORY / "recipes" / "small" / "model_card.md"
