@@ -82,7 +82,7 @@ def _measure(arguments: argparse.Namespace) -> None:
     whole = transcriber.transcribe_samples([samples])[0].text
     whole_cost = (time.process_time() - start_seconds) / seconds
 
-    print(f"{seconds:.0f} s of audio, {len(whole.split())} words\n")
+    print(f"{seconds:.0f} s of audio, {len(whole.split())} words recognised as a whole\n")
     print("| step s | context s | latency p50 s | p95 s | WER % to `transcribe` | WER % | CPU s / s |")
     print("|---|---|---|---|---|---|---|")
     print(f"| `transcribe` | | | | 0 | {_wer(reference, whole)} | {whole_cost:.2f} |")

@@ -98,7 +98,7 @@ def _parser() -> argparse.ArgumentParser:
     comparison.add_argument(
         "--compact",
         action="store_true",
-        help="print word error rates only: a row for each condition, a column a method",
+        help="print error rates only: a row for each condition, a column a method",
     )
     comparison.add_argument("--plots", action="store_true", help="also draw pictures (needs the plots extra)")
     comparison.add_argument(

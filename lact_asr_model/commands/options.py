@@ -208,13 +208,18 @@ def _load_onnx(arguments: argparse.Namespace) -> "AcousticModel":
     return load_onnx(arguments.checkpoint, num_threads=arguments.num_threads).to(arguments.device or "cpu")
 
 
+def wants_adaptation(arguments: argparse.Namespace, model: "AcousticModel") -> bool:
+    """What `--use_ttt` says; where it is not given, what the checkpoint's `enable_ttt` says, which is told."""
+    if arguments.use_ttt is None and getattr(getattr(model.model, "config", None), "enable_ttt", False):
+        print_note(ADAPTING)
+        return True
+    return bool(arguments.use_ttt)
+
+
 def make_transcriber(arguments: argparse.Namespace) -> "Transcriber":
     """The transcriber that the options of `transcribe` ask for. Raises UserError."""
     model = load_model(arguments)
-    use_ttt = arguments.use_ttt
-    if use_ttt is None and getattr(getattr(model.model, "config", None), "enable_ttt", False):
-        use_ttt = True
-        print_note(ADAPTING)
+    use_ttt = wants_adaptation(arguments, model)
     for name in {} if use_ttt else given_ttt_options(arguments):
         raise UserError(f"--ttt_{name}: has no effect without adaptation; add --use_ttt")
     options = make_ttt_options(arguments, model) if use_ttt else None

@@ -14,6 +14,7 @@ from lact_asr_model.commands.options import (
     load_model,
     make_ttt_options,
     start_decoder,
+    wants_adaptation,
 )
 from lact_asr_model.errors import UserError, one_line_errors, print_note, print_warning
 
@@ -60,8 +61,8 @@ def make_parser() -> argparse.ArgumentParser:
     recognition.add_argument(
         "--use_ttt",
         action=argparse.BooleanOptionalAction,
-        default=False,
-        help="adapt to each recording unless the request has adapt=false (default: only if it has adapt=true)",
+        help="adapt to each recording unless the request has adapt=false; --no-use_ttt: only if it has adapt=true "
+        "(default: what the checkpoint's enable_ttt says)",
     )
     recognition.add_argument("--batch_size", type=int, default=8, metavar="N", help="segments at once (default: 8)")
     add_chunk_option(recognition)
@@ -129,7 +130,7 @@ def make_service(arguments: argparse.Namespace) -> "Service":
         limits,
         model_name=_name(arguments.checkpoint),
         language=arguments.language or ("en" if arguments.checkpoint is None else None),
-        default_manner=Manner(arguments.use_ttt, has_beam),
+        default_manner=Manner(wants_adaptation(arguments, model), has_beam),
         has_beam=has_beam,
         chunk_seconds=arguments.chunk_seconds,
     )

@@ -1,5 +1,6 @@
 """`lact-asr serve` in a process of its own."""
 
+import json
 import os
 import signal
 import socket
@@ -36,6 +37,14 @@ def process(recordings: list[Path]) -> Iterator[subprocess.Popen[str]]:
     yield process
     process.kill()
     process.communicate()
+
+
+@pytest.mark.parametrize(("flags", "adapts"), [([], True), (["--no-use_ttt"], False), (["--use_ttt"], True)])
+def test_the_checkpoint_decides_unless_the_flag_does(checkpoint_dir: Path, flags: list[str], adapts: bool) -> None:
+    config = json.loads((checkpoint_dir / "config.json").read_text()) | {"enable_ttt": True}
+    (checkpoint_dir / "config.json").write_text(json.dumps(config))
+    service = serve.make_service(serve.make_parser().parse_args(["--checkpoint", str(checkpoint_dir), *flags]))
+    assert service.default_manner.adapt is adapts
 
 
 def test_sigterm_finishes_what_was_begun(process: subprocess.Popen[str], recordings: list[Path]) -> None:
