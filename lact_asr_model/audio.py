@@ -313,6 +313,8 @@ _AMR_SILENCE_TYPES = {"amrnb": 8, "amrwb": 9}  # frame types from here on are co
 def _join(reader: AudioReader) -> np.ndarray:
     try:
         blocks = list(reader)
+        if not blocks:
+            raise UserError(f"{reader.path}: its segment is shorter than a sample; correct its duration")
         return blocks[0] if len(blocks) == 1 else np.concatenate(blocks)
     except MemoryError as error:
         raise UserError(f"{reader.path}: {_OUT_OF_MEMORY}") from error

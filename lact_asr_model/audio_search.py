@@ -64,7 +64,7 @@ def _search(pattern: str | Path) -> FoundAudio:
         raise UserError(f"{pattern}: {reason}; check the path") from None
     found = FoundAudio()
     for match in matches:
-        entries = sorted(_walk(match, found.left_out)) if match.is_dir() else [match]
+        entries = sorted(_walk(match, found.left_out)) if os.path.isdir(match) else [match]
         for entry in entries:
             reason = _reason_against(entry)
             if reason is None:

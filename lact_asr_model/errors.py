@@ -28,8 +28,9 @@ class Terminated(KeyboardInterrupt):
 def one_line_errors() -> Iterator[None]:
     """Run a command inside: whatever ends it is one line on stderr and an exit code.
 
-    A user's error and a full disk are 2, Ctrl-C is 130, SIGTERM 143; a closed pipe is a quiet 141. Notes of an error or
-    an interruption (`add_note`) are a part of its line. What stdout cannot encode is printed as an escape.
+    A user's error, a file that cannot be used and a full disk are 2, Ctrl-C is 130, SIGTERM 143; a closed pipe is a
+    quiet 141. Notes of an error or an interruption (`add_note`) are a part of its line. What stdout cannot encode is
+    printed as an escape.
     """
     _allow_every_character()
     try:
@@ -50,11 +51,14 @@ def one_line_errors() -> Iterator[None]:
         _drop_unwritten_output()
         raise SystemExit(141) from None
     except OSError as error:
-        if error.errno not in _FULL_DISK:
+        if error.errno in _FULL_DISK:
+            _drop_unwritten_output()
+            place = error.filename or "output"
+            print_error(UserError(f"{place}: cannot be written ({error.strerror}); free some space"))
+        elif error.filename is not None:
+            print_error(UserError(f"{os.fsdecode(error.filename)}: cannot be used ({error.strerror}); check the path"))
+        else:
             raise
-        _drop_unwritten_output()
-        place = error.filename or "output"
-        print_error(UserError(f"{place}: cannot be written ({error.strerror}); free some space"))
         raise SystemExit(2) from None
 
 

@@ -1,5 +1,6 @@
 """Output files: written whole or piece by piece, never in the place of an input, a pipe or somebody else's file."""
 
+import fcntl
 import hashlib
 import os
 import stat
@@ -54,6 +55,13 @@ def check_standard_output(inputs: dict[Identity, str]) -> None:
     name = inputs.get((status.st_dev, status.st_ino))
     if name is not None and stat.S_ISREG(status.st_mode):
         raise UserError(f"standard output: is the input {name}; send it to another file")
+
+
+def standard_input() -> BinaryIO:
+    """The bytes of stdin. Raises UserError when it is closed."""
+    if sys.stdin is None:
+        raise UserError("standard input: is closed; connect it, or name files")
+    return sys.stdin.buffer
 
 
 def check_output_file(
@@ -145,18 +153,23 @@ class GrowingFile:
     Args:
         path: the file; a pipe or device is written to.
         num_bytes_kept: what is behind so many bytes of a regular file is cut off first.
+        num_bytes_known: its size when it was looked at.
 
     Raises:
-        UserError: the file cannot be opened.
+        UserError: the file cannot be opened, has another size by now, or another process is writing to it.
     """
 
-    def __init__(self, path: Path, num_bytes_kept: int = 0) -> None:
+    def __init__(self, path: Path, num_bytes_kept: int = 0, num_bytes_known: int | None = None) -> None:
         self._path = path
         self._is_stream = is_stream(path)
         self._num_bytes = num_bytes_kept
         flags = os.O_WRONLY | os.O_APPEND | (0 if self._is_stream else os.O_CREAT)
         try:
             self._descriptor = os.open(path, flags, 0o666)
+            if not self._is_stream:
+                self._lock()
+            if not self._is_stream and num_bytes_known not in (None, os.fstat(self._descriptor).st_size):
+                raise UserError(f"{path}: has changed meanwhile, so it is left alone; is another run writing to it?")
             self._cut()
         except OSError as error:
             raise UserError(f"{path}: cannot be written ({error.strerror}); choose another place") from None
@@ -178,6 +191,16 @@ class GrowingFile:
     def close(self) -> None:
         """No more pieces."""
         os.close(self._descriptor)
+
+    def _lock(self) -> None:
+        try:
+            fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise UserError(
+                f"{self._path}: another run is writing to it; wait for it, or choose another place"
+            ) from None
+        except OSError:
+            pass  # a file system without locks
 
     def _cut(self) -> None:
         if not self._is_stream:

@@ -45,6 +45,11 @@ def raising(error: BaseException, *notes: str) -> Callable[[], None]:
             2,
             "error: x.json: cannot be written (No space left on device); free some space\n",
         ),
+        (
+            raising(PermissionError(13, "Permission denied", "a.txt")),
+            2,
+            "error: a.txt: cannot be used (Permission denied); check the path\n",
+        ),
         (raising(UserError("caf\udce9\x1b[2J: no")), 2, "error: caf\\udce9\\x1b[2J: no\n"),
     ],
 )

@@ -2,6 +2,7 @@
 
 import argparse
 from collections.abc import Sequence
+from pathlib import Path
 
 from lact_asr_model.commands.options import (
     add_chunk_option,
@@ -10,7 +11,8 @@ from lact_asr_model.commands.options import (
     load_model,
     make_ttt_options,
 )
-from lact_asr_model.errors import one_line_errors, print_warning
+from lact_asr_model.errors import UserError, one_line_errors, print_warning
+from lact_asr_model.files import is_stream
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -30,12 +32,15 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 def _compare(arguments: argparse.Namespace) -> bool:
     """Print the comparison; returns whether the recording is damaged and only a part of it was compared."""
+    recording = arguments.recording or arguments.audio_file
+    if is_stream(Path(recording)):
+        raise UserError(f"{recording}: a pipe cannot be read before and after adaptation; write it to a file first")
     model = load_model(arguments)
 
     from lact_asr_model.recognition.transcriber import Transcriber
 
     options = make_ttt_options(arguments, model)
-    recording, chunk_seconds = arguments.recording or arguments.audio_file, arguments.chunk_seconds
+    chunk_seconds = arguments.chunk_seconds
     plain = Transcriber(model, device=model.device, chunk_seconds=chunk_seconds)
     adapting = Transcriber(model, ttt_options=options, device=model.device, chunk_seconds=chunk_seconds)
     (before,), (after,) = (list(each.transcribe_files([recording])) for each in (plain, adapting))

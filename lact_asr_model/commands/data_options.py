@@ -1,6 +1,7 @@
 """What the commands share that recognise a data set under conditions, or prepare one. Imports nothing heavy."""
 
 import argparse
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -60,7 +61,8 @@ def development_task(arguments: argparse.Namespace) -> tuple[Task, Sequence[Cond
     Raises:
         UserError: the set is a test set by its name, cannot be read, or there is no such condition.
     """
-    if "test" in arguments.subset.lower():
+    names = ["/".join(Path(name).parts[-2:]) for name in arguments.subset.lower().split("+")]
+    if any(re.search(r"(?<![a-z])test(?![a-z])", name) for name in names):
         raise UserError(f"--subset {arguments.subset}: is a test set by its name; tune on a development set")
     if arguments.max_utterances is not None and arguments.max_utterances < 1:
         raise UserError(f"--max_utterances {arguments.max_utterances}: is below 1; give 1 or more")

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from lact_asr_model.commands.options import add_decoding_options, add_model_options, load_model, start_decoder
 from lact_asr_model.errors import UserError, one_line_errors
+from lact_asr_model.files import standard_input
 
 if TYPE_CHECKING:
     from lact_asr_model.serving.caption_window import Captions
@@ -38,7 +39,9 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 def _listen(arguments: argparse.Namespace) -> None:
-    if arguments.microphone is None and sys.stdin.isatty():
+    if sys.stdout is None:
+        raise UserError("standard output: is closed; connect it, as captions are printed there")
+    if arguments.microphone is None and standard_input().isatty():
         raise UserError("stdin: it is a terminal, not audio; pipe raw audio into it, or give --microphone")
     pieces = _standard_input() if arguments.microphone is None else _microphone(arguments.microphone)
     model = load_model(arguments)
@@ -77,7 +80,7 @@ def _show_on_terminal(parts: Iterable["Captions"]) -> None:
 
 
 def _standard_input() -> Iterator[bytes]:
-    file = cast(io.BufferedReader, sys.stdin.buffer)
+    file = cast(io.BufferedReader, standard_input())
     while piece := file.read1(_PIECE_BYTES):
         yield piece
 

@@ -20,7 +20,7 @@ from lact_asr_model.data.shards import shard_index
 from lact_asr_model.data.sources import SOURCE_HELP, stream_source
 from lact_asr_model.data.utterance import Entry, Reading, Utterance, load_samples
 from lact_asr_model.errors import UserError, one_line_errors, print_warning
-from lact_asr_model.files import GrowingFile, complete_file
+from lact_asr_model.files import GrowingFile, complete_file, encode
 from lact_asr_model.training.data_check import seconds_to_the_end
 
 PROGRESS = "packed.jsonl"
@@ -163,7 +163,7 @@ def _sample(utterance: Utterance) -> dict[str, bytes]:
     is_whole = utterance.offset_seconds is None and utterance.channel is None and suffix in AUDIO_SUFFIXES
     return {
         **({suffix[1:]: utterance.audio_path.read_bytes()} if is_whole else {"flac": _flac(load_samples(utterance))}),
-        "json": json.dumps(about, ensure_ascii=False).encode(),
+        "json": encode(json.dumps(about, ensure_ascii=False)),
     }
 
 

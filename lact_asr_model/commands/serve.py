@@ -1,6 +1,7 @@
 """The `serve` command: recognition over HTTP, in the format of OpenAI's audio API."""
 
 import argparse
+import math
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -98,6 +99,8 @@ def make_service(arguments: argparse.Namespace) -> "Service":
     from lact_asr_model.serving.service import Service
     from lact_asr_model.serving.service_metrics import ServiceMetrics
 
+    if not 0 < arguments.max_megabytes < math.inf:
+        raise UserError(f"--max_megabytes {arguments.max_megabytes}: is not a positive number; leave it out for 25")
     limits = Limits(
         max_bytes=round(arguments.max_megabytes * 1e6),
         max_seconds=arguments.max_seconds,

@@ -4,7 +4,6 @@ import argparse
 import heapq
 import os
 import shutil
-import sys
 import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -20,7 +19,7 @@ from lact_asr_model.commands.options import (
 )
 from lact_asr_model.commands.recognizers import add_ray_options, check_ray_options, open_recognizer
 from lact_asr_model.errors import UserError, one_line_errors, print_warning
-from lact_asr_model.files import fitting_name
+from lact_asr_model.files import fitting_name, standard_input
 from lact_asr_model.recognition.destinations import Destination, ManyFiles, make_destination, progress_told
 from lact_asr_model.recognition.outcome import Outcome
 from lact_asr_model.recognition.output_formats import (
@@ -207,12 +206,12 @@ def _find_recordings(arguments: argparse.Namespace, scratch_dir: Path) -> Iterat
 
     patterns = [*arguments.paths, *([arguments.audio_file] if arguments.audio_file else [])]
     if arguments.paths_from_stdin:
-        patterns += [line for line in os.fsdecode(sys.stdin.buffer.read()).splitlines() if line.strip()]
+        patterns += [line for line in os.fsdecode(standard_input().read()).splitlines() if line.strip()]
     for pattern in patterns:
         if pattern == "-":
             path = scratch_dir / "stdin"
             with path.open("wb") as file:
-                shutil.copyfileobj(sys.stdin.buffer, file)
+                shutil.copyfileobj(standard_input(), file)
             yield from _channels(Recording("stdin", "standard input", path, scratch_dir), arguments.channels)
             continue
         root = root_of(pattern)

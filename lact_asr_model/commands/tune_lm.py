@@ -67,6 +67,10 @@ def _run(arguments: argparse.Namespace) -> None:
     task, conditions = development_task(arguments)
     utterances = task.utterances
     references = [utterance.text or "" for utterance in utterances]
+    if not any(reference.split() for reference in references):
+        raise UserError(
+            f"--subset {arguments.subset}: no transcript has a word in the recogniser's letters; choose another"
+        )
     options = make_decoding_options(arguments)
 
     from lact_asr_model.decoding.language_model import load_language_model

@@ -1,5 +1,6 @@
 """The conditions of an evaluation by name: clean speech, and what a corruption makes of it."""
 
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -124,10 +125,15 @@ def _expand_group(name: str, impulse_response_dir: str | Path | None) -> list[st
 
 
 def _find_rooms(text: str, impulse_response_dir: str | Path | None) -> dict[str, Path]:
-    """The impulse response files by name."""
+    """The impulse response files by name; where two have the same, it is their path below the folder."""
     if impulse_response_dir is None:
         raise UserError(f"condition '{text}': it needs impulse responses of rooms; give --impulse_response_dir")
-    return {path.stem: path for path in find_audio_files([impulse_response_dir])}
+    paths = find_audio_files([impulse_response_dir])
+    num_of = Counter(path.stem for path in paths)
+    return {
+        path.stem if num_of[path.stem] == 1 else path.relative_to(impulse_response_dir).as_posix(): path
+        for path in paths
+    }
 
 
 def _keep(samples: np.ndarray, rng: np.random.Generator) -> np.ndarray:

@@ -9,7 +9,7 @@ import re
 from abc import abstractmethod
 from collections.abc import Sequence
 from dataclasses import replace
-from itertools import pairwise
+from itertools import groupby, pairwise
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -62,14 +62,13 @@ class BeamSearchDecoder(Decoder):
         candidates = self._search(emissions)
         hypotheses = []
         for index, candidate in enumerate(candidates[: self.options.n_best]):
-            text = " ".join(candidate.words)
-            aligned = align_words(emissions, text, self.vocabulary)
+            spelled = align_words(emissions, " ".join(candidate.spellings), self.vocabulary)
             posteriors = word_posteriors(candidates, index)
             words = [
-                replace(word, confidence=word.confidence * posterior)
-                for word, posterior in zip(aligned, posteriors, strict=True)
+                replace(aligned, word=word, confidence=aligned.confidence * posterior)
+                for word, aligned, posterior in zip(candidate.words, spelled, posteriors, strict=True)
             ]
-            hypotheses.append(Hypothesis(text, words, candidate.score))
+            hypotheses.append(Hypothesis(" ".join(candidate.words), words, candidate.score))
         return replace(hypotheses[0], alternatives=hypotheses[1:])
 
     @abstractmethod
@@ -118,6 +117,7 @@ class LexiconDecoder(BeamSearchDecoder):
         lexicon = without_odd_words(lexicon, vocabulary)
         self._words = list(dict.fromkeys(entry.word for entry in lexicon))
         self._separator, blank = vocabulary.index(WORD_SEPARATOR), vocabulary.index(BLANK)
+        self._says_nothing = {self._separator, blank}
         if language_model is None:
             self._scorer = flashlight.ZeroLM()
         else:
@@ -169,10 +169,18 @@ class LexiconDecoder(BeamSearchDecoder):
         return [self._candidate(result) for result in results]
 
     def _candidate(self, result: Any) -> Candidate:
-        """A result has the index of a word in the frame where it ends, and -1 in all others."""
+        """A result has the index of a word in the frame where it ends, and -1 in all others; a symbol in each."""
         found = [(self._words[word], frame) for frame, word in enumerate(result.words) if word >= 0]
-        ends = [frame for _, frame in found]
-        return Candidate([word for word, _ in found], result.score, list(pairwise([0, *ends])))
+        spans = list(pairwise([0, *(frame for _, frame in found)]))
+        spellings = [
+            "".join(
+                self.vocabulary[token]
+                for token, _ in groupby(result.tokens[start:end])
+                if token not in self._says_nothing
+            )
+            for start, end in spans
+        ]
+        return Candidate([word for word, _ in found], result.score, spans, spellings)
 
 
 class OpenVocabularyDecoder(BeamSearchDecoder):
@@ -236,7 +244,7 @@ class OpenVocabularyDecoder(BeamSearchDecoder):
             hotword_weight=self.options.hotword_weight,
         )
         candidates = [
-            Candidate(text.split(), acoustic_score + self._text_score(text), [span for _, span in places])
+            Candidate(text.split(), acoustic_score + self._text_score(text), [span for _, span in places], text.split())
             for text, _, places, acoustic_score, _ in beams
         ]
         return sorted(candidates, key=lambda candidate: -candidate.score)

@@ -7,11 +7,16 @@ import numpy as np
 
 
 class Candidate(NamedTuple):
-    """A text that a search found: words, their score, and where the search saw each word, [start, end) in frames."""
+    """A text that a search found.
+
+    words: as they are written. score: of them all. spans: where the search saw each, [start, end) in frames.
+    spellings: each word in the symbols that were heard.
+    """
 
     words: list[str]
     score: float
     spans: list[tuple[int, int]]
+    spellings: list[str]
 
 
 def word_posteriors(candidates: Sequence[Candidate], index: int) -> list[float]:
@@ -24,7 +29,9 @@ def word_posteriors(candidates: Sequence[Candidate], index: int) -> list[float]:
         places: dict[str, list[tuple[int, int]]] = {}
         for word, span in zip(candidate.words, candidate.spans, strict=True):
             places.setdefault(word, []).append(span)
-        for position, (word, (start, end)) in enumerate(zip(*candidates[index][::2], strict=True)):
+        for position, (word, (start, end)) in enumerate(
+            zip(candidates[index].words, candidates[index].spans, strict=True)
+        ):
             if any(other_start < end and start < other_end for other_start, other_end in places.get(word, ())):
                 posteriors[position] += weight
     return np.minimum(posteriors, 1.0).tolist()

@@ -40,7 +40,8 @@ class ParallelDecoder(Decoder):
             initargs=(options, vocabulary),
         )
         try:
-            self._pool.submit(_make).result()  # what is wrong with the options is told here
+            with _killed_processes_told():
+                self._pool.submit(_make).result()  # what is wrong with the options is told here
         except BaseException:
             self.close()
             raise

@@ -156,6 +156,7 @@ class OneFile:
         self.done: set[int] = set()
         self.lines: dict[int, bytes] = {}
         self._num_bytes: dict[int, int] = {}  # of each recording, in the order of the file
+        self._num_bytes_known = path.stat().st_size if self.place and path.exists() else 0
         if resume:
             self._find_finished(format_name, heads)
 
@@ -166,7 +167,12 @@ class OneFile:
         self.done.add(index)
 
     def close(self) -> None:
-        """Close the file; it is there even if it is empty. Several workers may have finished it in another order."""
+        """Close the file; it is there even if it is empty. Several workers may have finished it in another order.
+
+        Where nothing came, a file that was to be overwritten stays as it is.
+        """
+        if self._file is None and self.place is not None and not self._num_bytes and self._path.exists():
+            return
         self._open().close()
         if self.place is not None and list(self._num_bytes) != sorted(self._num_bytes):
             self._sort()
@@ -180,7 +186,7 @@ class OneFile:
 
     def _open(self) -> GrowingFile:
         if self._file is None:
-            self._file = GrowingFile(self._path, sum(self._num_bytes.values()))
+            self._file = GrowingFile(self._path, sum(self._num_bytes.values()), self._num_bytes_known)
         return self._file
 
     def _find_finished(self, format_name: str, heads: Sequence[str | None]) -> None:

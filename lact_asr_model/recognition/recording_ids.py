@@ -13,9 +13,9 @@ _WILDCARDS = "*?["
 def root_of(pattern: str) -> Path:
     """The folder below which the files of a pattern keep their tree: itself, or all before the first wildcard."""
     path = Path(pattern)
-    if path.is_dir():
+    if os.path.isdir(path):  # which, other than `is_dir`, raises nothing where a folder is closed
         return path
-    if path.exists():
+    if os.path.exists(path):
         return path.parent
     fixed = []
     for part in path.parts[:-1]:

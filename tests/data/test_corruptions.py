@@ -316,6 +316,14 @@ def test_a_list_of_conditions_keeps_its_order_and_each_once(folders) -> None:
     assert [condition.name for condition in conditions] == ["noise:5", "clean", "room:0", "room:1", "room:2"]
 
 
+def test_rooms_of_one_name_are_told_apart_by_their_folders(tmp_path: Path) -> None:
+    for name in ("a/rir.wav", "b/rir.wav", "hall.wav"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        soundfile.write(tmp_path / name, np.ones(8), 16000)
+    names = [condition.name for condition in parse_conditions("rooms", impulse_response_dir=tmp_path)]
+    assert sorted(names) == ["room:a/rir.wav", "room:b/rir.wav", "room:hall"]
+
+
 def test_the_protocol_is_the_whole_list(folders) -> None:
     conditions = parse_conditions("protocol", folders["noise"], folders["rooms"], [folders["voices"]])
     assert " ".join(condition.name for condition in conditions) == (

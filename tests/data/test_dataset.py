@@ -114,3 +114,6 @@ def test_a_segment_is_loaded_without_the_rest(tmp_path: Path) -> None:
     soundfile.write(tmp_path / "long.wav", np.repeat([0.0, 0.25, 0.5], 16000), 16000)
     segment = Utterance("b", tmp_path / "long.wav", "B", 0.5, offset_seconds=1.25)
     assert UtteranceDataset([segment], TOKENIZER)[0]["samples"].tolist() == [0.25] * 8000
+    nothing = Utterance("b", tmp_path / "long.wav", "B", 2e-5, offset_seconds=1.25)
+    with pytest.raises(UserError, match="its segment is shorter than a sample"):
+        UtteranceDataset([nothing], TOKENIZER)[0]

@@ -65,6 +65,22 @@ def test_words_of_a_lexicon_agree_with_a_sum_over_all_paths(
     assert_same(hypotheses(decoder, log_probs), ranked(expected)[:5])
 
 
+def test_a_word_has_the_times_of_its_spelling(tmp_path) -> None:
+    lexicon = tmp_path / "lexicon.txt"
+    lexicon.write_text("M3\tA B\nMUCHLONGERTHANHEARD\tB\n")
+    log_probs = np.full((6, 5), -20.0, dtype=np.float32)
+    for frame, symbol in enumerate(["A", "<pad>", "B", "|", "B", "B"]):
+        log_probs[frame, VOCABULARY.index(symbol)] = 0.0
+    decoder = make_decoder(DecodingOptions(beam_size=50, lm="none", lexicon=str(lexicon)), VOCABULARY)
+    found = decoder.decode(log_probs)
+    assert found.text == "M3 MUCHLONGERTHANHEARD"
+    assert [(word.word, word.start_frame, word.end_frame) for word in found.words] == [
+        ("M3", 0, 3),
+        ("MUCHLONGERTHANHEARD", 4, 6),
+    ]
+    assert min(word.confidence for word in found.words) > 0.9
+
+
 @pytest.mark.parametrize("seed", range(4))
 def test_any_words_agree_with_a_sum_over_all_paths(random_log_probs, seed: int) -> None:
     log_probs = random_log_probs(5, 5, seed)

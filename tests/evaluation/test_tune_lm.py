@@ -2,6 +2,7 @@ import json
 
 import numpy as np
 import pytest
+import soundfile
 
 from lact_asr_model.commands.tune_lm import main
 from lact_asr_model.decoding.language_model import load_language_model
@@ -49,6 +50,16 @@ def test_the_search_prefers_fewer_character_errors_among_equals_and_stops_in_tim
     assert len(tried) == 6
 
 
+def test_transcripts_without_a_word_are_told_before_the_work(checkpoint_dir, tmp_path, capsys) -> None:
+    folder = tmp_path / "latest"
+    folder.mkdir()
+    soundfile.write(folder / "a.wav", np.zeros(16000), 16000)
+    entry = {"audio_filepath": "a.wav", "text": "привет", "duration": 1.0}
+    (folder / "dev.jsonl").write_text(json.dumps(entry) + "\n")
+    assert run("--checkpoint", checkpoint_dir, "--subset", folder / "dev.jsonl", "--beam_size", 10) == 2
+    assert "no transcript has a word in the recogniser's letters" in capsys.readouterr().err
+
+
 def test_weights_are_written_where_transcribing_finds_them(checkpoint_dir, librispeech_dir, arpa_path, capsys) -> None:
     arguments = ("--checkpoint", checkpoint_dir, "--data_dir", librispeech_dir, "--subset", "dev-tiny")
     assert run(*arguments, "--lm", arpa_path, "--beam_size", 10, "--num_trials", 4) == 0
@@ -71,6 +82,7 @@ def test_weights_are_written_where_transcribing_finds_them(checkpoint_dir, libri
     ("flags", "message"),
     [
         (("--subset", "test-tiny"), "is a test set by its name"),
+        (("--subset", "corpus/test/all.jsonl"), "is a test set by its name"),
         (("--subset", "dev-tiny", "--num_trials", "-1"), "--num_trials -1"),
         (("--subset", "dev-tiny", "--max_utterances", "0"), "--max_utterances 0"),
         (("--subset", "dev-tiny", "--lm", "none"), "there is nothing to tune"),

@@ -105,6 +105,27 @@ def test_nothing_is_opened_before_the_first_transcript(tmp_path: Path) -> None:
     assert path.read_text() == PIECES["text"][1]
 
 
+def test_a_file_to_overwrite_stays_where_nothing_came(tmp_path: Path) -> None:
+    path = tmp_path / "out"
+    path.write_text("old\n")
+    OneFile(path, "text", HEADS["text"], resume=False).close()
+    assert path.read_text() == "old\n"
+    OneFile(tmp_path / "new", "text", HEADS["text"], resume=False).close()
+    assert (tmp_path / "new").read_text() == ""
+
+
+def test_two_runs_do_not_write_to_one_file(tmp_path: Path) -> None:
+    path = tmp_path / "out"
+    first, second, third = (OneFile(path, "text", HEADS["text"], resume=False) for _ in range(3))
+    first.write(0, PIECES["text"][0])
+    with pytest.raises(UserError, match="out: another run is writing to it"):
+        second.write(1, PIECES["text"][1])
+    first.close()
+    with pytest.raises(UserError, match="out: has changed meanwhile, so it is left alone"):
+        third.write(1, PIECES["text"][1])
+    assert path.read_text() == PIECES["text"][0]
+
+
 def test_files_that_are_there_are_done(tmp_path: Path) -> None:
     paths = {0: tmp_path / "x" / "0.srt", 2: tmp_path / "2.srt"}
     files = ManyFiles(str(tmp_path), paths, resume=True)

@@ -68,6 +68,21 @@ def test_bad_inputs_are_one_line_each_and_the_rest_is_transcribed(
         assert reason in line
 
 
+def test_a_name_that_no_file_can_have_is_one_line(checkpoint_dir, recordings_dir, expected, capsys) -> None:
+    long_name = f"{'x' * 300}/a.wav"
+    assert run("--checkpoint", checkpoint_dir, long_name, recordings_dir / "mono.wav") == 1
+    output = capsys.readouterr()
+    assert output.out == f"{recordings_dir / 'mono.wav'}\t{expected['mono.wav']}\n"
+    assert output.err == f"error: {long_name}: File name too long; check the path\n"
+
+
+@pytest.mark.parametrize("flag", ["-", "--paths_from_stdin"])
+def test_a_closed_stdin_is_one_line(checkpoint_dir, capsys, monkeypatch, flag: str) -> None:
+    monkeypatch.setattr(sys, "stdin", None)
+    assert run("--checkpoint", checkpoint_dir, flag) == 2
+    assert capsys.readouterr().err == "error: standard input: is closed; connect it, or name files\n"
+
+
 @pytest.mark.parametrize("name", INAUDIBLE)
 def test_nothing_to_hear_is_no_error(checkpoint_dir, recordings_dir, capsys, name: str) -> None:
     assert run("--checkpoint", checkpoint_dir, recordings_dir / name, "--use_ttt", "--format", "jsonl") == 0

@@ -74,6 +74,8 @@ def test_what_was_finished_in_another_order_is_in_order_at_the_end(format_name: 
     for number in (3, 0, 4):
         stopped.write(number, lines[number])
     assert path.read_text() == lines[3] + lines[0] + lines[4]
+    assert stopped._file is not None
+    stopped._file.close()  # as the end of its process does
 
     resumed = OneFile(path, format_name, heads, resume=True)
     assert resumed.done == {3, 0} | ({4} if format_name != "ctm" else set())  # the last of a CTM may be cut off

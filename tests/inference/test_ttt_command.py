@@ -57,6 +57,14 @@ def test_nothing_to_hear(checkpoint_dir: Path, recordings_dir: Path, capsys, nam
     assert lines[3].endswith("no step taken")
 
 
+def test_a_pipe_is_refused_before_it_is_read(checkpoint_dir: Path, capsys) -> None:
+    with pytest.raises(SystemExit) as exit:
+        main(["--checkpoint", str(checkpoint_dir), "/dev/stdin"])
+    assert exit.value.code == 2
+    message = "/dev/stdin: a pipe cannot be read before and after adaptation; write it to a file first"
+    assert capsys.readouterr().err == f"error: {message}\n"
+
+
 @pytest.mark.parametrize("name", ["empty.wav", "nan.wav", "corrupt.wav", "missing.wav"])
 def test_a_bad_recording_is_one_line(checkpoint_dir: Path, recordings_dir: Path, capsys, name: str) -> None:
     with pytest.raises(SystemExit) as exit:

@@ -15,6 +15,7 @@ from threading import Event
 import pytest
 
 from lact_asr_model.commands import serve
+from lact_asr_model.errors import UserError
 from lact_asr_model.recognition.transcript import Transcript
 
 REASON = 'the serve extra is not installed: pip install "lact-asr[serve]"'
@@ -45,6 +46,12 @@ def test_the_checkpoint_decides_unless_the_flag_does(checkpoint_dir: Path, flags
     (checkpoint_dir / "config.json").write_text(json.dumps(config))
     service = serve.make_service(serve.make_parser().parse_args(["--checkpoint", str(checkpoint_dir), *flags]))
     assert service.default_manner.adapt is adapts
+
+
+@pytest.mark.parametrize("size", ["inf", "nan", "-1"])
+def test_a_limit_that_is_no_size_is_told_before_the_model_is_loaded(size: str) -> None:
+    with pytest.raises(UserError, match=f"--max_megabytes {float(size)}: is not a positive number"):
+        serve.make_service(serve.make_parser().parse_args(["--max_megabytes", size]))
 
 
 def test_sigterm_finishes_what_was_begun(process: subprocess.Popen[str], recordings: list[Path]) -> None:
