@@ -28,11 +28,12 @@ from tqdm.auto import tqdm
 
 from lact_asr_model.acoustic_models.acoustic_model import AcousticModel
 from lact_asr_model.acoustic_models.loading import load
-from lact_asr_model.audio import SAMPLING_RATE, load_audio
+from lact_asr_model.audio import SAMPLING_RATE
 from lact_asr_model.data.conditions import Condition, parse_conditions
 from lact_asr_model.data.sources import read_utterances
-from lact_asr_model.data.utterance import Utterance
+from lact_asr_model.data.utterance import Utterance, load_samples
 from lact_asr_model.decoding.greedy import greedy_decode
+from lact_asr_model.errors import one_line_errors
 from lact_asr_model.evaluation.comparison import corrupt, weights_digest
 from lact_asr_model.evaluation.summary import markdown_table, percent_of
 from lact_asr_model.files import write_atomically
@@ -85,6 +86,8 @@ def join(utterances: Sequence[Utterance], joined_seconds: float) -> Iterator[lis
                     yield piece
                 piece = []
             piece.append(utterance)
+        if piece and seconds(piece) >= 0.75 * joined_seconds:
+            yield piece
 
 
 def seconds(piece: Sequence[Utterance]) -> float:
@@ -94,7 +97,7 @@ def seconds(piece: Sequence[Utterance]) -> float:
 def record(piece: list[Utterance], condition: Condition, seed: int) -> Recording:
     parts, spans, start = [], [], 0.0
     for utterance in piece:
-        samples = load_audio(utterance.audio_path)
+        samples = load_samples(utterance)
         end = start + len(samples) / SAMPLING_RATE
         spans.append((start, end))
         parts += [samples, np.zeros(round(PAUSE_SECONDS * SAMPLING_RATE), dtype=np.float32)]
@@ -132,8 +135,11 @@ def main() -> None:
     parser.add_argument("--num_threads", type=int, default=1)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--output_dir", type=Path)
-    arguments = parser.parse_args()
+    with one_line_errors():
+        run(parser.parse_args())
 
+
+def run(arguments: argparse.Namespace) -> None:
     torch.set_num_threads(arguments.num_threads)
     model = load(arguments.checkpoint)
     pieces = list(join(read_utterances(arguments.subset, arguments.data_dir), arguments.joined_seconds))
