@@ -15,17 +15,19 @@ from lact_asr_model.audio import SAMPLING_RATE
 from lact_asr_model.data.conditions import Condition
 from lact_asr_model.data.utterance import Utterance, load_samples
 from lact_asr_model.evaluation.emission_store import EmissionStore
+from lact_asr_model.evaluation.kept_records import check_kept
 from lact_asr_model.evaluation.processes import ALONE, Processes
 from lact_asr_model.evaluation.records import Record, RecordLog
 from lact_asr_model.evaluation.summary import BASELINE, CLEAN, SHIFTED, summarize
 from lact_asr_model.evaluation.tasks import Task
+from lact_asr_model.files import encode
 from lact_asr_model.recognition.transcriber import Transcriber
 from lact_asr_model.text import normalize_text
 
 
 def corrupt(samples: np.ndarray, condition: Condition, utterance_id: str, seed: int) -> np.ndarray:
     """Apply a condition to an utterance; what is random depends on the seed, the condition and the utterance only."""
-    sequence = [seed, zlib.crc32(condition.name.encode()), zlib.crc32(utterance_id.encode())]
+    sequence = [seed, zlib.crc32(encode(condition.name)), zlib.crc32(encode(utterance_id))]
     return condition(samples, np.random.default_rng(sequence))
 
 
@@ -97,10 +99,11 @@ def run(
         store: gets the log-probabilities of each recognition; what it lacks is recognised again.
 
     Raises:
-        UserError: a recording cannot be read.
+        UserError: a recording cannot be read, or the log is of other utterances.
     """
     if streams and (batch_size > 1 or processes.count > 1):
         raise ValueError("a stream needs batches of one utterance, and one process")
+    check_kept(log, tasks, recognizers, streams)
 
     def is_missing(method: str, task: Task, batch: Sequence[Utterance]) -> bool:
         needed = task.utterances if method in streams else batch

@@ -1,6 +1,7 @@
 """Methods against conditions on the same utterances: one call, or what the command of this name does."""
 
 import json
+import os
 import tempfile
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -18,7 +19,7 @@ from lact_asr_model.evaluation.emission_store import EmissionStore
 from lact_asr_model.evaluation.methods import Method, parse_methods
 from lact_asr_model.evaluation.processes import ALONE, Processes, num_processes
 from lact_asr_model.evaluation.recognizers import is_taught, make_recognizer
-from lact_asr_model.evaluation.records import Record, RecordLog
+from lact_asr_model.evaluation.records import RESULTS_NAME, Record, RecordLog
 from lact_asr_model.evaluation.summary import BASELINE
 from lact_asr_model.evaluation.tasks import Task, make_tasks
 from lact_asr_model.files import write_atomically
@@ -95,6 +96,7 @@ class Comparison:
             "peer_learning_rate",
         )
         values = {name: getattr(self, name) for name in names}
+        values["data_dir"] = None if self.data_dir is None else os.path.abspath(self.data_dir)
         return {name: str(value) if isinstance(value, Path) else value for name, value in values.items()}
 
 
@@ -171,8 +173,8 @@ def compare(
     }
     if decoders and taught:
         settings["teacher"] = decoders.settings()
-    store = EmissionStore(output_dir / "emissions") if decoders else None
     with processes.first_one_first():
+        store = EmissionStore(output_dir / "emissions") if decoders else None
         log = RecordLog(output_dir, settings, processes.rank)
         decodes = decoding_log(output_dir, settings, decoders.settings(), processes.rank) if decoders else None
     warm_up(recognizers.values())
@@ -187,7 +189,7 @@ def compare(
         store=store,
     )
     processes.wait_for_all()
-    if processes.is_first:
+    with processes.first_one_first():
         log.merge()
     tasks = comparison.tasks
     if decoders and store and decodes:
@@ -212,7 +214,7 @@ def compare(
         of_beam = summarize_all(decodes, tasks, list(recognizers), comparison.seed, comparison.baseline)
         results["decoding"] = decoders.settings()
         results["results_of_beam"], results["mean_of_shifted_of_beam"] = of_beam
-    write_atomically(output_dir / "results.json", json.dumps(results, indent=2) + "\n")
+    write_atomically(output_dir / RESULTS_NAME, json.dumps(results, indent=2) + "\n")
     records = [
         log[task.name, method, utterance.id]
         for task in tasks

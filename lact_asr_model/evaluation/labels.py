@@ -25,7 +25,7 @@ def condition_label(name: str) -> str:
     """Such as "white noise, σ 0.01" for gaussian:0.01; a name that is not known stays as it is."""
     kind, _, value = name.partition(":")
     value, _, folder = value.partition(":")
-    if kind == "gaussian":
+    if kind == "gaussian" and value:
         return f"white noise, σ {value}"
     if kind == "room":
         return f"room, {value.replace('_', ' ')}" if value else "a room"

@@ -123,7 +123,7 @@ def draw_noise_levels(summaries: Sequence[Summary], styles: Styles) -> Any:
     noises: dict[tuple[str, str], dict[str, float]] = {}
     for condition in _conditions(summaries):
         kind, _, value = condition.partition(":")
-        if kind in _LEVEL_LABELS:
+        if kind in _LEVEL_LABELS and value:  # without one, it is a name of --extra_subsets
             level, _, folder = value.partition(":")
             noises.setdefault((kind, folder), {})[condition] = float(level)
     noises = {noise: levels for noise, levels in noises.items() if len(levels) > 1}

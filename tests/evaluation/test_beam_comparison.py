@@ -1,6 +1,8 @@
 """`evaluate` with a beam search: one recognition, decoded greedily and with a language model, again and again."""
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -40,6 +42,18 @@ def test_greedy_and_beam_come_from_one_run_and_the_beam_takes_the_longer(
     cells = [(row["condition"], row["method"]) for row in results["results"]]
     assert [(row["condition"], row["method"]) for row in results["results_of_beam"]] == cells
     assert results["decoding"]["beam_size"] == 5
+
+
+def test_two_processes_decode_what_the_other_one_recognised(arguments: list[str], tmp_path: Path) -> None:
+    torchrun = ("-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2", "-m", "lact_asr_model.cli")
+    extra = ["--subset", "dev-tiny", "--methods", "none,ttt"]  # one utterance more than there are processes
+    command = [sys.executable, *torchrun, "evaluate", *arguments, *extra]
+    process = subprocess.run(command, capture_output=True, text=True, timeout=240)
+    assert process.returncode == 0, process.stderr
+    (beam_dir,) = (tmp_path / "run").glob("beam_5_*")
+    greedy, beam = lines(tmp_path / "run" / "utterances.jsonl"), lines(beam_dir / "utterances.jsonl")
+    assert greedy.keys() == beam.keys()
+    assert len(greedy) == 2 * 2 * 3
 
 
 def test_other_settings_of_the_decoder_do_not_run_the_model_again(

@@ -11,6 +11,7 @@ import torch
 from lact_asr_model.data.conditions import parse_condition
 from lact_asr_model.data.sources import read_utterances
 from lact_asr_model.data.utterance import Utterance
+from lact_asr_model.errors import UserError
 from lact_asr_model.evaluation.comparison import corrupt, run, summarize_all, warm_up, weights_digest
 from lact_asr_model.evaluation.processes import Processes
 from lact_asr_model.evaluation.records import RecordLog
@@ -73,6 +74,11 @@ def test_corruption_depends_on_seed_condition_and_utterance_alone() -> None:
         assert abs(np.corrcoef(first, other)[0, 1]) < 0.2
 
 
+def test_a_name_that_is_not_utf_8_has_a_corruption_of_its_own() -> None:
+    samples, gaussian = np.zeros(10, dtype=np.float32), parse_condition("gaussian:0.1")
+    assert not np.array_equal(corrupt(samples, gaussian, "caf\udce9", 0), corrupt(samples, gaussian, "caf\udce8", 0))
+
+
 @pytest.mark.parametrize("batch_size", [1, 2])
 def test_every_method_hears_the_same_audio(utterances: list[Utterance], tmp_path: Path, batch_size: int) -> None:
     listeners = {"none": Listener("A"), "ttt": Listener("A")}
@@ -109,6 +115,13 @@ def test_a_resumed_run_recognises_only_what_is_missing(utterances: list[Utteranc
     assert len(listeners["none"].heard) == len(utterances)  # the noisy condition only
     assert len(listeners["ttt"].heard) == 2 * len(utterances)
     assert {log["clean", "none", utterance.id].hyp for utterance in utterances} == {"A"}
+
+
+def test_results_of_other_utterances_are_not_taken_for_these(utterances: list[Utterance], tmp_path: Path) -> None:
+    run({"none": Listener("A")}, [Task(CLEAN, utterances)], RecordLog(tmp_path, {}))
+    others = [replace(each, text="BED") for each in utterances]
+    with pytest.raises(UserError, match="another transcript; give another --output_dir"):
+        run({"none": Listener("A")}, [Task(CLEAN, others)], RecordLog(tmp_path, {}))
 
 
 def test_a_stream_begins_anew_with_every_task_and_with_one_that_was_cut_short(

@@ -1,6 +1,7 @@
 """The `evaluate` command on real files, with a tiny random model."""
 
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -104,6 +105,31 @@ def test_two_processes_make_one_table(arguments: list[str], tmp_path: Path) -> N
     assert [each for each in shared if each[0] != "others"] == transcripts("alone")
     assert len(shared) == 2 * (2 * 2 + 3)
     assert json.loads((tmp_path / "run" / "results.json").read_text())["num_processes"] == 2
+
+
+def test_results_of_other_data_are_not_taken_for_these(
+    arguments: list[str], librispeech_dir: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    main(arguments)
+    capsys.readouterr()
+    shutil.copytree(librispeech_dir, tmp_path / "others")
+    with pytest.raises(SystemExit) as exit_:
+        main([*arguments, "--data_dir", str(tmp_path / "others")])
+    assert exit_.value.code == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert f"run: holds results with data_dir '{librispeech_dir}', not" in line
+
+
+def test_a_name_that_is_not_utf_8(arguments: list[str], librispeech_dir: Path, tmp_path: Path) -> None:
+    recording = next(librispeech_dir.rglob("*.wav"))
+    shutil.copyfile(recording, tmp_path / "caf\udce9.wav")
+    manifest = tmp_path / "names.jsonl"
+    manifest.write_text(json.dumps({"audio_filepath": "caf\udce9.wav", "text": "A BEE"}) + "\n")
+    for _ in range(2):
+        main([*arguments, "--subset", str(manifest), "--methods", "none"])
+    records = [json.loads(line) for line in (tmp_path / "run" / "utterances.jsonl").read_text().splitlines()]
+    assert [record["condition"] for record in records] == ["clean", "gaussian:0.05"]
+    assert {record["id"] for record in records} == {"caf\udce9"}
 
 
 def test_what_is_carried_over_begins_anew_under_every_condition(arguments: list[str], tmp_path: Path) -> None:

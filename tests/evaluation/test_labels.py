@@ -16,6 +16,7 @@ from lact_asr_model.evaluation.labels import condition_label, method_label
         ("room:concrete_room", "room, concrete room"),
         ("gain:-20", "gain of −20 dB"),
         ("adults", "adults"),
+        *((name, name) for name in ("gaussian", "noise", "babble")),  # names of --extra_subsets
     ],
 )
 def test_conditions(name: str, label: str) -> None:

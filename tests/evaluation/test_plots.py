@@ -51,6 +51,7 @@ def test_a_name_has_a_colour_and_its_steps_have_markers() -> None:
 def test_error_rates_against_noise() -> None:
     rates = {"clean": 0.1, "gaussian:0.02": 0.4, "gaussian:0.005": 0.2, "noise:0": 0.6, "noise:10": 0.3}
     rates |= {"noise:5:rain": 0.5, "babble:5": 0.7, "gain:-20": 0.1, "gain:20": 0.1}
+    rates |= {"noise": 0.9, "babble": 0.9, "gaussian": 0.9}  # names of --extra_subsets
     figure = draw_noise_levels(
         [summary(condition, "ttt", wer) for condition, wer in rates.items()], method_styles(["ttt"])
     )

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -63,8 +64,9 @@ def test_merging_while_the_others_are_done(tmp_path: Path) -> None:
     first, second = (RecordLog(tmp_path, SETTINGS, rank) for rank in range(2))
     first.append(record("a"))
     second.append(record("b"))
-    first.merge()
-    assert all(record(name).key in first for name in "ab")
+    for log in (first, second):
+        log.merge()
+        assert all(record(name).key in log for name in "ab")
     assert len((tmp_path / "utterances.jsonl").read_text().splitlines()) == 2
 
 
@@ -94,6 +96,58 @@ def test_results_of_other_settings_are_refused(tmp_path: Path) -> None:
     RecordLog(tmp_path, SETTINGS).append(record("a"))
     with pytest.raises(UserError, match="with seed 0, not 1; give another --output_dir"):
         RecordLog(tmp_path, SETTINGS | {"seed": 1})
+
+
+def test_a_folder_from_before_the_data_were_kept_is_gone_on_with(tmp_path: Path) -> None:
+    RecordLog(tmp_path / "old", SETTINGS).append(record("a"))
+    assert record("a").key in RecordLog(tmp_path / "old", SETTINGS | {"data_dir": "/data"})
+    RecordLog(tmp_path / "new", SETTINGS | {"data_dir": "/data"}).append(record("a"))
+    with pytest.raises(UserError, match="with data_dir '/data', not '/others'; give another --output_dir"):
+        RecordLog(tmp_path / "new", SETTINGS | {"data_dir": "/others"})
+
+
+def test_files_of_similar_names_are_left_alone(tmp_path: Path) -> None:
+    names = ["utterances.backup.jsonl", "utterances_children.jsonl", "utterances.0.jsonl"]
+    for name in names:
+        (tmp_path / name).write_text('{"audio_filepath": "a.wav"}\n')
+    RecordLog(tmp_path, SETTINGS).append(record("a"))
+    assert record("a").key in RecordLog(tmp_path, SETTINGS)
+    assert {(tmp_path / name).read_text() for name in names} == {'{"audio_filepath": "a.wav"}\n'}
+
+
+@pytest.mark.parametrize("line", ['{"audio_filepath": "a.wav"}', "[1, 2]", "{", "\udcff"])
+def test_a_line_that_is_no_record_is_named_and_nothing_is_removed(tmp_path: Path, line: str) -> None:
+    RecordLog(tmp_path, SETTINGS).append(record("a"))
+    kept = (tmp_path / "utterances.jsonl").read_bytes()
+    other = json.dumps(dataclasses.asdict(record("b"))).encode() + b"\n" + os.fsencode(line) + b"\n"
+    (tmp_path / "utterances.2.jsonl").write_bytes(other)
+    with pytest.raises(UserError, match=r"utterances\.2\.jsonl line 2: is no record"):
+        RecordLog(tmp_path, SETTINGS)
+    assert (tmp_path / "utterances.jsonl").read_bytes() == kept
+    assert (tmp_path / "utterances.2.jsonl").read_bytes() == other
+
+
+@pytest.mark.parametrize("name", ["settings.json", "results.json"])
+def test_files_of_somebody_else_are_not_replaced(tmp_path: Path, name: str) -> None:
+    (tmp_path / name).write_text("{}")
+    with pytest.raises(UserError, match=f"holds a {name}, but no utterances.jsonl .* give another --output_dir"):
+        RecordLog(tmp_path, SETTINGS)
+    assert [(path.name, path.read_text()) for path in tmp_path.iterdir()] == [(name, "{}")]
+
+
+@pytest.mark.parametrize("content", ["[1]", "learning_rate: 1", None])
+def test_records_without_their_settings_are_refused(tmp_path: Path, content: str | None) -> None:
+    RecordLog(tmp_path, SETTINGS).append(record("a"))
+    (tmp_path / "settings.json").unlink()
+    if content is not None:
+        (tmp_path / "settings.json").write_text(content)
+    with pytest.raises(UserError, match=r"settings\.json.*; give another --output_dir"):
+        RecordLog(tmp_path, SETTINGS)
+
+
+def test_a_name_that_is_not_utf_8_is_read_back(tmp_path: Path) -> None:
+    RecordLog(tmp_path, SETTINGS).append(record("caf\udce9"))
+    assert RecordLog(tmp_path, SETTINGS)[record("caf\udce9").key] == record("caf\udce9")
 
 
 def test_a_folder_that_is_a_file_is_refused(tmp_path: Path) -> None:
