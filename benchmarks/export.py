@@ -22,6 +22,7 @@ import soundfile
 from measuring import Usage, run_lact_asr
 
 import lact_asr_model
+from lact_asr_model.errors import one_line_errors
 
 # This process stays small, and imports neither torch nor what does: its own size would count as a child's.
 BUNDLED_MODEL_DIR = Path(lact_asr_model.__file__).parent / "bundled_model"
@@ -40,6 +41,11 @@ class Runtime:
 def main(argv: Sequence[str] | None = None) -> None:
     """Export, run, and print the table."""
     arguments = _parser().parse_args(argv)
+    with one_line_errors():
+        _compare(arguments)
+
+
+def _compare(arguments: argparse.Namespace) -> None:
     checkpoint = ("--checkpoint", arguments.checkpoint) if arguments.checkpoint else ()
     with tempfile.TemporaryDirectory() as scratch_name:
         scratch = Path(scratch_name)

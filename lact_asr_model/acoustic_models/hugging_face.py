@@ -37,7 +37,8 @@ class HuggingFaceAcousticModel(AcousticModel):
         folder: see `AcousticModel`.
 
     Raises:
-        UserError: the model does not take audio at 16 kHz, or names no blank.
+        UserError: the model has no CTC head named `lm_head`, does not take audio at 16 kHz, names no blank, or the
+            feature extractor or the tokenizer is that of another kind.
     """
 
     is_batched = False
@@ -50,8 +51,9 @@ class HuggingFaceAcousticModel(AcousticModel):
         tokenizer: "PreTrainedTokenizerBase",
         folder: Path | None = None,
     ) -> None:
+        name = _name_of(model)
+        _check_kind(model, feature_extractor, name)
         config = model.config
-        name = f"checkpoint {model.name_or_path or type(model).__name__}"
         rate_hz = feature_extractor.sampling_rate
         if rate_hz != SAMPLING_RATE:
             raise UserError(f"{name}: takes audio at {rate_hz} Hz; give a model for {SAMPLING_RATE} Hz")
@@ -72,7 +74,8 @@ class HuggingFaceAcousticModel(AcousticModel):
         if self._takes_samples:
             self._samples_per_input = 1
             samples_per_frame = config.inputs_to_logits_ratio
-            self.shortest_samples = _receptive_field_samples(config)
+            num_squeezed = getattr(config, "squeeze_factor", 1)  # SEW makes one frame of so many, and as many of it
+            self.shortest_samples = _receptive_field_samples(config) + (num_squeezed - 1) * samples_per_frame
         else:  # filter banks of 25 ms every 10 ms, in pairs
             self._samples_per_input = samples_per_frame = rate_hz // 100 * feature_extractor.stride
             self.shortest_samples = rate_hz // 100 * (feature_extractor.stride - 1) + rate_hz // 40
@@ -149,7 +152,7 @@ def load_hugging_face(name: str, language: str | None = None) -> HuggingFaceAcou
         language: code of the adapter to use, such as "deu" for MMS; None = the one that the checkpoint is set to.
 
     Raises:
-        UserError: the checkpoint is incomplete, is not a CTC model, or has no such language.
+        UserError: the checkpoint is incomplete, is not a trained CTC model, or has no such language.
     """
     from transformers import AutoFeatureExtractor, AutoModelForCTC, AutoTokenizer
 
@@ -160,7 +163,9 @@ def load_hugging_face(name: str, language: str | None = None) -> HuggingFaceAcou
         feature_extractor = AutoFeatureExtractor.from_pretrained(name)
         sizes = {"ignore_mismatched_sizes": True} if language is not None else {}
         with nullcontext() if folder is None else without_progress_bar():
-            model = AutoModelForCTC.from_pretrained(name, dtype="float32", **choice, **sizes).eval()
+            model, found = AutoModelForCTC.from_pretrained(
+                name, dtype="float32", output_loading_info=True, **choice, **sizes
+            )
     except (OSError, ValueError, KeyError, TypeError, RuntimeError, SafetensorError) as error:
         reason = next(iter(str(error).strip().splitlines()), type(error).__name__).rstrip(".")
         if language is not None:
@@ -170,7 +175,29 @@ def load_hugging_face(name: str, language: str | None = None) -> HuggingFaceAcou
         raise UserError(
             f"checkpoint {name}: cannot be loaded as a CTC model ({reason}); give a complete folder or a hub id"
         ) from None
-    return HuggingFaceAcousticModel(model, feature_extractor, tokenizer, folder)
+    untrained = {*found["missing_keys"], *(weight for weight, *_ in found["mismatched_keys"])}
+    untrained &= {weight for weight, _ in model.named_parameters() if not weight.endswith("masked_spec_embed")}
+    if language is not None:
+        untrained -= model._get_adapters().keys()  # which came from a file of their own
+    if untrained:
+        raise UserError(
+            f"checkpoint {name}: has no trained {min(untrained)}; give one that is fine-tuned for CTC and saved whole"
+        )
+    return HuggingFaceAcousticModel(model.eval(), feature_extractor, tokenizer, folder)
+
+
+def _name_of(model: Any) -> str:
+    path = getattr(model, "name_or_path", None)
+    return f"checkpoint {path}" if path else f"model {type(model).__name__}"
+
+
+def _check_kind(model: Any, feature_extractor: Any, name: str) -> None:
+    kind = getattr(getattr(model, "config", None), "model_type", None) or type(model).__name__
+    if not hasattr(model, "lm_head"):
+        raise UserError(f"{name}: has no head lm_head; load it with AutoModelForCTC, or give another than {kind}")
+    is_known = model.main_input_name == "input_values" or hasattr(feature_extractor, "stride")
+    if not is_known or model.main_input_name not in feature_extractor.model_input_names:
+        raise UserError(f"{name}: its {type(feature_extractor).__name__} is not one for {kind}; give another")
 
 
 def _receptive_field_samples(config: Any) -> int:

@@ -1,6 +1,7 @@
 """`load`: a name becomes a model ready to transcribe and adapt."""
 
 import json
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -44,11 +45,12 @@ def as_acoustic_model(model: Any, processor: Any = None) -> "AcousticModel":
     """A `transformers` model object that the caller already holds; its weights are shared and never changed.
 
     Args:
-        model: with a CTC head, such as `Wav2Vec2ForCTC`, or an `AcousticModel`, which is returned as it is.
+        model: in float32 and with a CTC head, such as `Wav2Vec2ForCTC`, or an `AcousticModel`, which is returned as it
+            is. `from_pretrained` keeps the precision of a checkpoint: `model.float()` makes it float32.
         processor: of the model; None = that of the checkpoint which the model was loaded from.
 
     Raises:
-        UserError: the model has no CTC head, or no processor is there.
+        UserError: the model has no CTC head named `lm_head`, is of another precision, or no processor is there.
     """
     from lact_asr_model.acoustic_models.functional import frozen_copy
     from lact_asr_model.acoustic_models.hugging_face import HuggingFaceAcousticModel
@@ -60,16 +62,18 @@ def as_acoustic_model(model: Any, processor: Any = None) -> "AcousticModel":
     if processor is None:
         from transformers import AutoProcessor
 
-        try:
+        with suppress(OSError, ValueError, AttributeError):  # said below
             processor = AutoProcessor.from_pretrained(model.name_or_path)
-        except (OSError, ValueError, AttributeError):
-            raise UserError(
-                f"model {type(model).__name__}: no processor was found for it; give processor=..."
-            ) from None
+    name = f"model {type(model).__name__}"
+    if not hasattr(processor, "feature_extractor") or not hasattr(processor, "tokenizer"):
+        raise UserError(
+            f"{name}: no processor was found for it; give processor=..., with a feature extractor and a tokenizer"
+        )
+    others = {str(parameter.dtype).removeprefix("torch.") for parameter in model.parameters()} - {"float32"}
+    if others:
+        raise UserError(f"{name}: is {min(others)}; give model.float()")
     if isinstance(model, HybridNetwork):
         return HybridAcousticModel(frozen_copy(model), processor)
-    if not hasattr(model, "lm_head"):
-        raise UserError(f"model {type(model).__name__}: has no CTC head; load it with AutoModelForCTC")
     return HuggingFaceAcousticModel(model, processor.feature_extractor, processor.tokenizer)
 
 

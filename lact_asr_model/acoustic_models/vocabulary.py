@@ -2,6 +2,7 @@
 
 from typing import TYPE_CHECKING
 
+from lact_asr_model.errors import UserError
 from lact_asr_model.text import BLANK, WORD_SEPARATOR
 
 if TYPE_CHECKING:
@@ -9,7 +10,13 @@ if TYPE_CHECKING:
 
 
 def vocabulary_of(tokenizer: "PreTrainedTokenizerBase", blank_id: int) -> list[str]:
-    """The symbol of every output, named as in `text`: blank, word separator, silent ones in angle brackets."""
+    """The symbol of every output, named as in `text`: blank, word separator, silent ones in angle brackets.
+
+    Raises:
+        UserError: the tokenizer is not one for CTC.
+    """
+    if not hasattr(tokenizer, "word_delimiter_token"):
+        raise UserError(f"tokenizer {type(tokenizer).__name__}: has no word_delimiter_token; give one for CTC")
     ids = tokenizer.get_vocab()
     vocabulary = ["<unused>"] * (max(ids.values()) + 1)
     for symbol, index in ids.items():

@@ -1,6 +1,8 @@
 """Which arithmetic a device is quick at."""
 
 from collections.abc import Mapping
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any
 
 import torch
 
@@ -11,8 +13,10 @@ def cpu_multiplies_in_bfloat16() -> bool:
     return any(capabilities.get(name, False) for name in ("avx512_bf16", "amx_bf16"))
 
 
-def quick_arithmetic(device: torch.device) -> torch.autocast:
-    """A context with products in bfloat16 where the device has instructions for them, else one without effect."""
+def quick_arithmetic(device: torch.device) -> AbstractContextManager[Any]:
+    """A context with products in bfloat16 where the device has instructions for them, else one that changes nothing."""
     if device.type == "cuda":
-        return torch.autocast("cuda", torch.bfloat16, enabled=torch.cuda.is_bf16_supported(including_emulation=False))
-    return torch.autocast("cpu", torch.bfloat16, enabled=device.type == "cpu" and cpu_multiplies_in_bfloat16())
+        is_quick = torch.cuda.is_bf16_supported(including_emulation=False)
+    else:
+        is_quick = device.type == "cpu" and cpu_multiplies_in_bfloat16()
+    return torch.autocast(device.type, torch.bfloat16) if is_quick else nullcontext()

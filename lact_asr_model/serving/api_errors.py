@@ -41,15 +41,15 @@ class ApiError(HTTPException):
 
 
 @asynccontextmanager
-async def no_longer_than(seconds: float) -> AsyncIterator[None]:
-    """Raises ApiError when what is awaited inside takes longer."""
+async def no_longer_than(seconds: float, spent_seconds: float = 0.0) -> AsyncIterator[None]:
+    """Raises ApiError when what is awaited inside takes longer, together with what was spent before."""
     try:
-        async with asyncio.timeout(seconds):
+        async with asyncio.timeout(seconds - spent_seconds):
             yield
     except TimeoutError:
         again = {"x-should-retry": "false"}  # a header of OpenAI's clients
         raise ApiError(
-            503, f"the answer took longer than {seconds:.0f} s; send less audio, or try later", "timeout", headers=again
+            503, f"the answer took longer than {seconds:g} s; send less audio, or try later", "timeout", headers=again
         ) from None
 
 

@@ -1,12 +1,14 @@
-"""The service on a socket."""
+"""An application on a socket."""
 
 import logging
 import socket
-
-import uvicorn
-from starlette.types import ASGIApp
+from typing import TYPE_CHECKING
 
 from lact_asr_model.errors import UserError
+
+if TYPE_CHECKING:
+    import uvicorn
+    from starlette.types import ASGIApp
 
 
 def listen_on(host: str, port: int) -> socket.socket:
@@ -19,14 +21,21 @@ def listen_on(host: str, port: int) -> socket.socket:
         raise UserError(f"--host {host} --port {port}: cannot be listened on ({reason}); give others") from None
 
 
+def origin_of(listening: socket.socket) -> str:
+    """Where it listens, as the beginning of an address."""
+    host, port = listening.getsockname()[:2]
+    return f"http://{f'[{host}]' if ':' in host else host}:{port}"
+
+
 def address_of(listening: socket.socket) -> str:
     """Where the service is, as clients give it."""
-    host, port = listening.getsockname()[:2]
-    return f"http://{f'[{host}]' if ':' in host else host}:{port}/v1"
+    return f"{origin_of(listening)}/v1"
 
 
-def make_server(app: ASGIApp) -> uvicorn.Server:
-    """What runs the application: `run(sockets=[...])` serves until SIGTERM or Ctrl-C, and finishes what was begun."""
+def make_server(app: "ASGIApp") -> "uvicorn.Server":
+    """What runs the service: `run(sockets=[...])` serves until SIGTERM or Ctrl-C, and finishes what was begun."""
+    import uvicorn
+
     logging.getLogger("python_multipart").setLevel(logging.ERROR)  # what clients send wrong, they are told
     config = uvicorn.Config(app, log_level="warning", access_log=False, server_header=False, ws_max_size=1_000_000)
     return uvicorn.Server(config)

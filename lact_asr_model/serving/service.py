@@ -68,14 +68,14 @@ class Service:
         Raises:
             ApiError: it takes too long, or memory runs out.
         """
-        seconds_left = self.limits.timeout_seconds
+        spent_seconds = 0.0
         loop = asyncio.get_running_loop()
         async for segment in recording.segments(self.chunk_seconds):
             start_seconds = loop.time()
-            async with no_longer_than(seconds_left):
+            async with no_longer_than(self.limits.timeout_seconds, spent_seconds):
                 try:
                     transcript = await self.recognizer.recognize(segment.samples, manner)
                 except UserError as error:
                     raise ApiError(503, f"the recording cannot be recognised now: {error}", "out_of_memory") from None
-            seconds_left -= loop.time() - start_seconds
+            spent_seconds += loop.time() - start_seconds
             yield segment.start_seconds, transcript

@@ -14,6 +14,7 @@ from lact_asr_model.training.tracking import TRACKERS
 
 OPTIMIZERS = ("adamw", "muon")
 TTT_GRADIENTS = ("first_order", "exact")
+_LARGEST_SEED = 2**32 - 2**16  # numpy takes less than 2^32, and each process adds its number
 
 
 def _flag(
@@ -246,7 +247,8 @@ class TrainingArguments:
         metadata=_flag(str, "what keeps the log of losses, rates, norms and transcripts", choices=TRACKERS),
     )
     seed: int = field(
-        default=0, metadata=_flag(int, "seed of weights, data order, dropout and augmentation", at_least=0)
+        default=0,
+        metadata=_flag(int, "seed of weights, data order, dropout and augmentation", at_least=0, at_most=_LARGEST_SEED),
     )
 
     def __post_init__(self) -> None:

@@ -23,6 +23,7 @@ from lact_asr_model.data.dataset import UtteranceDataset
 from lact_asr_model.data.sources import read_utterances
 from lact_asr_model.errors import UserError, one_line_errors
 from lact_asr_model.modeling_hybrid_asr import HybridASRForCTC
+from lact_asr_model.training.arguments import TrainingArguments
 from lact_asr_model.training.loading import Batch, make_loader, model_inputs, read_batches
 from lact_asr_model.training.selection import select_trainable
 
@@ -90,6 +91,8 @@ def main(argv: Sequence[str] | None = None) -> None:
 def _fit(arguments: argparse.Namespace) -> None:
     if arguments.epochs < 1:
         raise UserError(f"--epochs {arguments.epochs}: is not above 0; give a positive number")
+    shared = ("peak_lr", "batch_seconds", "num_workers")
+    TrainingArguments(**{name: getattr(arguments, name) for name in shared})  # refuses what no training can run with
     model, processor = load_checkpoint(arguments.init_from)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     model.to(device)

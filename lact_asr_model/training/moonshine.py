@@ -40,15 +40,15 @@ def load_moonshine_encoder(name_or_path: str) -> "MoonshineEncoder":
     """
     try:
         model_type = AutoConfig.from_pretrained(name_or_path).model_type
-        if model_type != "moonshine":
-            raise UserError(f"moonshine {name_or_path}: is a {model_type} model; give a Moonshine checkpoint")
-        encoder = AutoModel.from_pretrained(name_or_path, dtype=torch.float32).encoder
+        model = AutoModel.from_pretrained(name_or_path, dtype=torch.float32) if model_type == "moonshine" else None
     except (OSError, ValueError) as error:
         reason = str(error).strip().splitlines()[0]
         raise UserError(
             f"moonshine {name_or_path}: cannot be loaded ({reason}); give a hub id or a checkpoint folder"
         ) from None
-    return cast("MoonshineEncoder", encoder.requires_grad_(False))
+    if model is None:
+        raise UserError(f"moonshine {name_or_path}: is a {model_type} model; give a Moonshine checkpoint")
+    return cast("MoonshineEncoder", model.encoder.requires_grad_(False))
 
 
 @torch.no_grad()

@@ -86,18 +86,19 @@ def _start_from(model: HybridASRForCTC, base: HybridASRForCTC) -> None:
     model.load_state_dict(weights)
 
 
-def make_accelerator(mixed_precision: bool, config: HybridASRConfig) -> Accelerator:
+def make_accelerator(arguments: TrainingArguments, config: HybridASRConfig) -> Accelerator:
     """Processes and devices: CUDA where there is one, else CPU; mixed precision where the device multiplies in it."""
     has_gpu = torch.cuda.is_available()
     precision = "no"
-    if mixed_precision and has_gpu:
+    if arguments.mixed_precision and has_gpu:
         precision = "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp16"
-    elif mixed_precision and cpu_multiplies_in_bfloat16():
+    elif arguments.mixed_precision and cpu_multiplies_in_bfloat16():
         precision = "bf16"
     if has_gpu:
         torch.set_float32_matmul_precision("high")
-    layers_are_dropped = DistributedDataParallelKwargs(find_unused_parameters=config.layerdrop > 0)
-    return Accelerator(cpu=not has_gpu, mixed_precision=precision, kwargs_handlers=[layers_are_dropped])
+    some_are_unused = config.layerdrop > 0 or (arguments.enable_ttt and arguments.ttt_share < 1)  # layers; step scales
+    unused = DistributedDataParallelKwargs(find_unused_parameters=some_are_unused)
+    return Accelerator(cpu=not has_gpu, mixed_precision=precision, kwargs_handlers=[unused])
 
 
 def _enable_ttt(config: HybridASRConfig) -> None:

@@ -110,7 +110,7 @@ class Trainer:
         model, self.processor = build_model(arguments, transcripts, is_resumed=is_resumed)
         self._note_unknown_letters(utterances)
         config = model.config
-        self.accelerator = make_accelerator(arguments.mixed_precision, config)
+        self.accelerator = make_accelerator(arguments, config)
         self.tracker = Tracker(self.accelerator.is_main_process, arguments.tracker)
         self.control_group: torch.distributed.ProcessGroup | None = None
         if self.accelerator.num_processes > 1:
@@ -307,7 +307,8 @@ class Trainer:
         grad_norm = nn.utils.clip_grad_norm_(state.model.parameters(), self.arguments.max_grad_norm or math.inf)
         self._check_finite(pieces, losses, grad_norm)
         for optimizer in state.optimizers:
-            state.scaler.step(optimizer)
+            if math.isfinite(self.grad_norm):  # or clipping has spoilt the gradients of all optimisers, not of one
+                state.scaler.step(optimizer)
             optimizer.zero_grad()
         state.scaler.update()
 
@@ -351,7 +352,7 @@ class Trainer:
     def _check_finite(self, batches: list[Batch], losses: list[Tensor], grad_norm: Tensor) -> None:
         """Halt all processes before the optimiser's step if a loss or the gradient is not finite.
 
-        float16 is excused for its gradients: there the scaler skips the step and lowers its scale.
+        float16 is excused for its gradients: there the step is skipped, and the scaler lowers its scale.
         """
         *loss_values, self.grad_norm = torch.stack([*losses, grad_norm]).tolist()
         broken = [batch for batch, loss in zip(batches, loss_values, strict=True) if not math.isfinite(loss)]

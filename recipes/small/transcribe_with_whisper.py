@@ -3,9 +3,9 @@
     python recipes/small/transcribe_with_whisper.py DATA_DIR SUBSET OUTPUT.jsonl --model_dir WHISPER_DIR
 
 SUBSET as for training: a LibriSpeech subset or a manifest. A line of the output holds `audio_filepath`, `text` (what
-Whisper heard), `duration`, `id` and, where known, `ref`, so the output is a manifest that training takes. Interrupted,
-it goes on where it stopped. Needs faster-whisper (MIT) and a model in its format; digits are never written, so that
-every word is in letters.
+Whisper heard), `duration`, `id`, of a segment `offset` and, where known, `ref`, so the output is a manifest that
+training takes. Interrupted, it goes on where it stopped. Needs faster-whisper (MIT) and a model in its format; digits
+are never written, so that every word is in letters.
 """
 
 import argparse
@@ -17,6 +17,8 @@ from typing import Any
 from faster_whisper import WhisperModel
 
 from lact_asr_model.data.sources import read_utterances
+from lact_asr_model.data.utterance import load_samples
+from lact_asr_model.errors import UserError, one_line_errors
 from lact_asr_model.metrics import ErrorCounts, bootstrap_interval, word_errors
 from lact_asr_model.text import normalize_text
 
@@ -28,17 +30,25 @@ def main() -> None:
     parser.add_argument("output", type=Path)
     parser.add_argument("--model_dir", type=Path, required=True, help="a Whisper model in faster-whisper's format")
     parser.add_argument("--num_threads", type=int, default=1)
-    arguments = parser.parse_args()
+    with one_line_errors():
+        transcribe(parser.parse_args())
+
+
+def transcribe(arguments: argparse.Namespace) -> None:
+    """Write a line for every utterance that has none yet. Raises UserError."""
+    utterances = read_utterances(arguments.subset, arguments.data_dir)
+    for utterance in utterances:
+        if not isinstance(utterance.audio_path, Path) or utterance.channel is not None:
+            raise UserError(f"{utterance.id}: is a part of a file that no manifest can name; give it a file of its own")
     model = WhisperModel(str(arguments.model_dir), device="cpu", compute_type="int8", cpu_threads=arguments.num_threads)
     vocabulary = model.hf_tokenizer.get_vocab()
     digits = [index for token, index in vocabulary.items() if any(character.isdigit() for character in token)]
-    utterances = read_utterances(arguments.subset, arguments.data_dir)
     done = arguments.output.read_text().splitlines() if arguments.output.exists() else []
     with arguments.output.open("a") as output:
         for utterance in utterances[len(done) :]:
             started_seconds = time.perf_counter()
             segments, _ = model.transcribe(
-                str(utterance.audio_path),
+                load_samples(utterance),
                 language="en",
                 beam_size=1,
                 suppress_tokens=[-1, *digits],
@@ -49,6 +59,7 @@ def main() -> None:
             row = {
                 "id": utterance.id,
                 "audio_filepath": str(Path(utterance.audio_path).resolve()),
+                **({} if utterance.offset_seconds is None else {"offset": utterance.offset_seconds}),
                 "text": text,
                 "duration": utterance.duration_seconds,
                 "ref": utterance.text,

@@ -16,6 +16,10 @@ from transformers import (
     HubertForCTC,
     PretrainedConfig,
     SeamlessM4TFeatureExtractor,
+    SEWConfig,
+    SEWDConfig,
+    SEWDForCTC,
+    SEWForCTC,
     Wav2Vec2BertConfig,
     Wav2Vec2BertForCTC,
     Wav2Vec2Config,
@@ -34,6 +38,10 @@ SIZES = {
     "initializer_range": 0.5, "hidden_dropout": 0.3, "layerdrop": 0.3,
 }  # fmt: skip
 CONV = {"conv_dim": (8,) * 7, "num_conv_pos_embeddings": 16, "num_conv_pos_embedding_groups": 2}
+SEW_CONV = {
+    "conv_dim": (8,) * 7, "conv_kernel": (10, 3, 3, 3, 3, 2, 2), "conv_stride": (5, 2, 2, 2, 2, 2, 2),
+    "num_conv_pos_embeddings": 16, "num_conv_pos_embedding_groups": 2,
+}  # fmt: skip
 LAYER_NORM = {"feat_extract_norm": "layer", "do_stable_layer_norm": True}
 KINDS: dict[str, tuple[type, type[PretrainedConfig], dict[str, Any]]] = {
     "wav2vec2": (Wav2Vec2ForCTC, Wav2Vec2Config, {**SIZES, **CONV}),
@@ -55,6 +63,8 @@ KINDS: dict[str, tuple[type, type[PretrainedConfig], dict[str, Any]]] = {
         Wav2Vec2ConformerConfig,
         {**SIZES, **CONV, "conv_depthwise_kernel_size": 7},
     ),
+    "sew": (SEWForCTC, SEWConfig, {**SIZES, **SEW_CONV}),
+    "sew-d": (SEWDForCTC, SEWDConfig, {**SIZES, **SEW_CONV}),
     "wav2vec2-bert": (Wav2Vec2BertForCTC, Wav2Vec2BertConfig, {**SIZES, "conv_depthwise_kernel_size": 7}),
     "wav2vec2-bert-adapter": (
         Wav2Vec2BertForCTC,

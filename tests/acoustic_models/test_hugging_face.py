@@ -1,22 +1,31 @@
 """Every CTC model of `transformers`: loaded from a folder, recognised, adapted and evaluated."""
 
 import json
+import shutil
 import sys
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from transformers import AutoFeatureExtractor, AutoModelForCTC, Wav2Vec2ForCTC
+from transformers import (
+    AutoFeatureExtractor,
+    AutoModelForCTC,
+    BertTokenizer,
+    ParakeetCTCConfig,
+    ParakeetForCTC,
+    Wav2Vec2ForCTC,
+)
 
 from lact_asr_model.acoustic_models.functional import Layout
 from lact_asr_model.acoustic_models.hugging_face import HuggingFaceAcousticModel
-from lact_asr_model.acoustic_models.loading import load
+from lact_asr_model.acoustic_models.loading import as_acoustic_model, load
 from lact_asr_model.adaptation.options import AdaptationOptions
 from lact_asr_model.adaptation.procedure import adapt
 from lact_asr_model.cli import main
@@ -365,6 +374,31 @@ class TestBadFolders:
         with pytest.raises(UserError, match="cannot be loaded as a CTC model"):
             load(folder)
 
+    @pytest.mark.parametrize("missing", ["lm_head.weight", "wav2vec2.encoder.layers.1.feed_forward.output_dense.bias"])
+    def test_a_weight_that_was_never_saved_is_one_clear_error(
+        self, make_checkpoint: MakeCheckpoint, missing: str
+    ) -> None:
+        folder = make_checkpoint("wav2vec2")
+        leave_out(folder / "model.safetensors", missing)
+        with pytest.raises(UserError) as caught:
+            load(folder)
+        assert str(caught.value) == (
+            f"checkpoint {folder}: has no trained {missing}; give one that is fine-tuned for CTC and saved whole"
+        )
+
+    def test_what_recognition_does_not_need_may_be_missing(
+        self, make_checkpoint: MakeCheckpoint, multilingual: tuple[Path, dict[str, Wav2Vec2ForCTC]]
+    ) -> None:
+        leave_out(make_checkpoint("wav2vec2") / "model.safetensors", "wav2vec2.masked_spec_embed")
+        load(make_checkpoint("wav2vec2"))
+        folder, models = multilingual
+        adapters = models["eng"]._get_adapters()
+        leave_out(folder / "model.safetensors", *adapters)
+        for language, model in models.items():
+            assert torch.equal(load(folder, language=language).model.lm_head.weight, model.lm_head.weight)
+        with pytest.raises(UserError, match="has no trained lm_head"):
+            load(folder)
+
     def test_a_model_without_ctc_head_is_one_clear_error(self, make_checkpoint: MakeCheckpoint) -> None:
         folder = make_checkpoint("wav2vec2")
         change_json(folder / "config.json", model_type="bert")
@@ -382,6 +416,48 @@ class TestBadFolders:
         change_json(folder / "config.json", pad_token_id=None)
         with pytest.raises(UserError, match="names no pad_token_id, which is the blank"):
             load(folder)
+
+
+class TestKinds:
+    def test_a_kind_with_another_head_is_refused(self, make_checkpoint: MakeCheckpoint) -> None:
+        processor = SimpleNamespace(
+            feature_extractor=load(make_checkpoint("wav2vec2")).feature_extractor, tokenizer=None
+        )
+        sizes = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 16}
+        other = ParakeetForCTC(ParakeetCTCConfig(vocab_size=8, encoder_config=sizes))
+        with pytest.raises(UserError, match="ParakeetForCTC: has no head lm_head; .* than parakeet_ctc"):
+            as_acoustic_model(other, processor)
+
+    @pytest.mark.parametrize(("kind", "other"), [("wav2vec2", "wav2vec2-bert"), ("wav2vec2-bert", "wav2vec2")])
+    def test_a_feature_extractor_of_another_kind_is_refused(
+        self, make_checkpoint: MakeCheckpoint, kind: str, other: str
+    ) -> None:
+        folder = make_checkpoint(kind)
+        shutil.copy(make_checkpoint(other) / "preprocessor_config.json", folder)
+        with pytest.raises(UserError, match=f"its .*FeatureExtractor is not one for {kind}; give another"):
+            load(folder)
+
+    def test_a_tokenizer_that_is_not_for_ctc_is_refused(self, make_checkpoint: MakeCheckpoint) -> None:
+        model = load(make_checkpoint("wav2vec2"))
+        tokenizer = BertTokenizer({"[UNK]": 0, "a": 1})
+        with pytest.raises(UserError, match="tokenizer BertTokenizer: has no word_delimiter_token; give one for CTC"):
+            HuggingFaceAcousticModel(model.model, model.feature_extractor, tokenizer)
+
+    @pytest.mark.parametrize("kind", ["sew", "sew-d"])
+    def test_sew_needs_as_many_frames_as_it_squeezes_into_one(self, make_checkpoint: MakeCheckpoint, kind: str) -> None:
+        model = load(make_checkpoint(kind))
+        transcriber = Transcriber(model, ttt_options=model.default_options)
+        for num_samples in (400, 719, 720, 1100, 16000):
+            samples = np.random.default_rng(0).standard_normal(num_samples, dtype=np.float32)
+            (transcript,) = transcriber.transcribe_samples([samples])
+            assert transcript.is_adapted == (num_samples >= model.shortest_samples == 720)
+
+
+def leave_out(path: Path, *names: str) -> None:
+    weights = load_file(path)
+    for name in names:
+        del weights[name]
+    save_file(weights, path, metadata={"format": "pt"})
 
 
 def change_json(path: Path, **fields: Any) -> None:

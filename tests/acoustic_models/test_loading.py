@@ -172,5 +172,24 @@ class TestAsAcousticModel:
         self, wav2vec2: Wav2Vec2ForCTC, processor: Wav2Vec2Processor
     ) -> None:
         encoder = Wav2Vec2Model(wav2vec2.config)
-        with pytest.raises(UserError, match="model Wav2Vec2Model: has no CTC head; load it with AutoModelForCTC"):
+        with pytest.raises(UserError, match="model Wav2Vec2Model: has no head lm_head; load it with AutoModelForCTC"):
             as_acoustic_model(encoder, processor)
+
+    @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+    @pytest.mark.parametrize("is_ours", [False, True])
+    def test_another_precision_is_one_clear_error(
+        self,
+        wav2vec2: Wav2Vec2ForCTC,
+        tiny_model: HybridASRForCTC,
+        processor: Wav2Vec2Processor,
+        dtype: torch.dtype,
+        is_ours: bool,
+    ) -> None:
+        model = (tiny_model if is_ours else wav2vec2).to(dtype)
+        name = str(dtype).removeprefix("torch.")
+        with pytest.raises(UserError, match=rf"^model {type(model).__name__}: is {name}; give model.float\(\)$"):
+            as_acoustic_model(model, processor)
+
+    def test_half_a_processor_is_one_clear_error(self, wav2vec2: Wav2Vec2ForCTC, processor: Wav2Vec2Processor) -> None:
+        with pytest.raises(UserError, match=r"give processor=\.\.\., with a feature extractor and a tokenizer"):
+            as_acoustic_model(wav2vec2, processor.tokenizer)

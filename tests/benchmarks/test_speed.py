@@ -166,6 +166,20 @@ def test_a_process_is_measured(load_benchmark: Load, capfd: pytest.CaptureFixtur
     assert capfd.readouterr().err == "why\n"
 
 
+def test_an_export_that_fails_is_one_line(
+    load_benchmark: Load, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def fail(*arguments: str) -> None:
+        raise UserError(f"{arguments[0]}: ended with 2")
+
+    script = load_benchmark("export")
+    monkeypatch.setattr(script, "run_lact_asr", fail)
+    with pytest.raises(SystemExit) as stopped:
+        script.main(["--data_dir", "nowhere"])
+    assert stopped.value.code == 2
+    assert capsys.readouterr().err == "error: export: ended with 2\n"
+
+
 def test_all_are_called_in_turn_until_the_time_is_over(load_benchmark: Load) -> None:
     measuring = load_benchmark("measuring")
     called: list[str] = []

@@ -5,13 +5,19 @@ import os
 import runpy
 import stat
 import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
+import numpy as np
 import pytest
+import soundfile
 from transformers import Wav2Vec2Processor
 
 from lact_asr_model.checkpoint_io import save_pretrained_folder
+from lact_asr_model.data.manifest import read_manifest
+from lact_asr_model.data.utterance import Utterance
 from lact_asr_model.modeling_hybrid_asr import HybridASRForCTC
 
 RECIPE = Path(__file__).parents[2] / "recipes" / "small" / "run.sh"
@@ -173,6 +179,55 @@ def test_usage(tmp_path: Path) -> None:
     assert finished.returncode == 2
     assert "recipes/small/run.sh DATA_DIR WORK_DIR [SEED [MAX_MINUTES]]" in finished.stderr
     assert "set -euo" not in finished.stderr
+
+
+@pytest.fixture
+def transcribe_with_whisper(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[list[Utterance]], Path]:
+    """Runs the script on utterances; the stand-in for Whisper says how many samples it was given."""
+
+    class Whisper:
+        hf_tokenizer = SimpleNamespace(get_vocab=dict)
+
+        def __init__(self, *_: object, **__: object) -> None:
+            pass
+
+        def transcribe(self, samples: np.ndarray, **_: object) -> tuple[list[SimpleNamespace], None]:
+            assert samples.dtype == np.float32
+            return [SimpleNamespace(text="a" * len(samples))], None
+
+    def run(utterances: list[Utterance]) -> Path:
+        monkeypatch.setitem(sys.modules, "faster_whisper", SimpleNamespace(WhisperModel=Whisper))
+        monkeypatch.setattr("lact_asr_model.data.sources.read_utterances", lambda *_: utterances)
+        output = tmp_path / "heard.jsonl"
+        arguments = ["-", str(tmp_path), "-", str(output), "--model_dir", "-"]
+        monkeypatch.setattr("sys.argv", arguments)
+        runpy.run_path(str(RECIPE.parent / "transcribe_with_whisper.py"), run_name="__main__")
+        return output
+
+    return run
+
+
+def test_whisper_hears_segments_and_its_manifest_says_where_they_are(
+    transcribe_with_whisper: Callable[[list[Utterance]], Path], tmp_path: Path
+) -> None:
+    path = tmp_path / "talk.wav"
+    soundfile.write(path, np.zeros(16000), 16000)
+    whole, segment = Utterance("whole", path, None, 1.0), Utterance("segment", path, None, 0.25, offset_seconds=0.5)
+    heard = read_manifest(transcribe_with_whisper([whole, segment]))
+    assert [len(utterance.text or "") for utterance in heard] == [16000, 4000]
+    assert [(each.id, each.offset_seconds, each.duration_seconds) for each in heard] == [
+        ("whole", None, 1.0),
+        ("segment", 0.5, 0.25),
+    ]
+
+
+def test_whisper_refuses_what_its_manifest_cannot_name(
+    transcribe_with_whisper: Callable[[list[Utterance]], Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as caught:
+        transcribe_with_whisper([Utterance("left", tmp_path / "talk.wav", None, 1.0, channel=0)])
+    assert caught.value.code == 2
+    assert capsys.readouterr().err.startswith("error: left: is a part of a file that no manifest can name;")
 
 
 def test_the_card_of_a_packaged_model(

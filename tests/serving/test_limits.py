@@ -20,6 +20,7 @@ pytest.importorskip("fastapi", reason=REASON)
 pytest.importorskip("async_batcher", reason=REASON)
 
 from lact_asr_model.errors import UserError  # noqa: E402
+from lact_asr_model.serving.api_errors import ApiError, no_longer_than  # noqa: E402
 from lact_asr_model.serving.batching import BatchedRecognizer, Manner  # noqa: E402
 from lact_asr_model.serving.limits import Limits  # noqa: E402
 from lact_asr_model.serving.service_metrics import ServiceMetrics  # noqa: E402
@@ -112,6 +113,15 @@ def test_an_answer_that_takes_too_long_is_given_up(serving: Callable[..., Any], 
         )
         assert response.status_code == 503
         assert response.json()["error"]["code"] == "timeout"
+
+
+def test_what_is_told_is_the_limit_and_not_what_was_left_of_it() -> None:
+    async def wait() -> None:
+        async with no_longer_than(600.0, 599.99):
+            await asyncio.sleep(10)
+
+    with pytest.raises(ApiError, match="the answer took longer than 600 s; send less audio, or try later"):
+        asyncio.run(wait())
 
 
 def test_a_client_that_sends_nothing_is_given_up(serving: Callable[..., Any]) -> None:

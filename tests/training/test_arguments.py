@@ -50,6 +50,7 @@ def test_every_option_is_a_flag_with_help(capsys: pytest.CaptureFixture[str]) ->
         ({"join_share": 1.2}, "--join_share 1.2: too large; give 1 or less"),
         ({"join_seconds": 0.0}, "--join_seconds 0.0: too small; give a number above 0"),
         ({"save_minutes": 0.0}, "--save_minutes 0.0: too small; give a number above 0"),
+        ({"seed": 2**32}, "--seed 4294967296: too large; give 4294901760 or less"),
         ({"optimizer": "sgd"}, "--optimizer sgd: unknown; choose one of adamw, muon"),
         ({"noise_dir": Path("noise")}, "--noise_dir: is only used by augmentation; add --augment"),
     ],

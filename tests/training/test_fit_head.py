@@ -32,11 +32,25 @@ def test_only_the_head_learns_and_it_begins_at_chance(
         assert torch.equal(tensor, after.state_dict()[name]) != name.startswith("lm_head."), name
 
 
-def test_no_epochs_is_an_error(
-    checkpoint_dir: Path, librispeech_dir: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"epochs": 0}, "--epochs 0: is not above 0"),
+        ({"peak_lr": -1}, "--peak_lr -1.0: too small; give a number above 0"),
+        ({"num_workers": -1}, "--num_workers -1: too small; give 0 or more"),
+        ({"batch_seconds": 0}, "--batch_seconds 0.0: too small; give a number above 0"),
+    ],
+)
+def test_a_value_that_cannot_work_is_an_error(
+    checkpoint_dir: Path,
+    librispeech_dir: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    options: dict[str, float],
+    message: str,
 ) -> None:
     with pytest.raises(SystemExit) as caught:
-        run(checkpoint_dir, librispeech_dir, tmp_path / "fitted", epochs=0)
+        run(checkpoint_dir, librispeech_dir, tmp_path / "fitted", **options)
     assert caught.value.code == 2
-    assert "--epochs 0: is not above 0" in capsys.readouterr().err
+    assert message in capsys.readouterr().err
     assert not (tmp_path / "fitted").exists()

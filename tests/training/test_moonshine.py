@@ -97,8 +97,9 @@ def test_a_checkpoint_of_another_kind_and_none_are_errors(tmp_path: Path) -> Non
             num_conv_pos_embeddings=4, num_conv_pos_embedding_groups=2,
         )
     ).save_pretrained(tmp_path / "wav2vec2")  # fmt: skip
-    with pytest.raises(UserError, match="is a wav2vec2 model"):
-        load_moonshine_encoder(str(tmp_path / "wav2vec2"))
+    path = tmp_path / "wav2vec2"
+    with pytest.raises(UserError, match=f"^moonshine {path}: is a wav2vec2 model; give a Moonshine checkpoint$"):
+        load_moonshine_encoder(str(path))
     with pytest.raises(UserError, match="cannot be loaded"):
         load_moonshine_encoder(str(tmp_path / "nothing"))
 

@@ -233,12 +233,12 @@ def test_a_step_of_adaptation_runs_without_dropout_and_restores_a_mixture_of_mod
     assert [module.training for module in tiny_model.modules()] == before
 
 
-@pytest.mark.parametrize("enable_ttt", [False, True])
+@pytest.mark.parametrize("ttt_options", [{}, {"enable_ttt": True}, {"enable_ttt": True, "ttt_share": 0.5}])
 def test_two_processes_are_one_with_the_same_global_batch(
-    make_arguments: Make, make_config: MakeConfig, tmp_path: Path, enable_ttt: bool
+    make_arguments: Make, make_config: MakeConfig, tmp_path: Path, ttt_options: dict[str, Any]
 ) -> None:
     config_path = make_config(**NOTHING_RANDOM, ttt_parameters="both", ttt_loss_type="entropy_mcc")
-    options = {"max_steps": 5, "eval_every": 5, "peak_lr": 2e-3, "enable_ttt": enable_ttt, "config_path": config_path}
+    options = {"max_steps": 5, "eval_every": 5, "peak_lr": 2e-3, "config_path": config_path, **ttt_options}
     alone = train(make_arguments(batch_size=7, output_dir=tmp_path / "one", **options))
     arguments = make_arguments(batch_size=4, output_dir=tmp_path / "two", **options)  # 4 and 3 utterances
     torchrun = ("-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2")
@@ -744,6 +744,33 @@ def test_recomputing_activations_changes_nothing(make_arguments: Make, make_conf
         for flag in (False, True)
     )
     assert losses(recomputed) == pytest.approx(losses(stored), rel=1e-5)
+
+
+def test_a_gradient_of_float16_that_is_not_finite_moves_no_weight(
+    make_arguments: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of two optimisers, the one whose gradients are finite waits, too; the scaler goes on with half its scale."""
+    trainer = Trainer(make_arguments(optimizer="muon"), StopRequest(None))
+    state = trainer.state
+    state.scaler = torch.amp.GradScaler("cpu", init_scale=64.0)
+    (broken, *_), (others, *_) = (optimizer.param_groups[0]["params"] for optimizer in state.optimizers)
+    accumulate = Trainer._accumulate_gradients
+
+    def overflowing(trainer: Trainer, *arguments: Any) -> list[torch.Tensor]:
+        losses = accumulate(trainer, *arguments)
+        broken.grad.fill_(math.inf)
+        return losses
+
+    before = {name: tensor.clone() for name, tensor in state.model.state_dict().items()}
+    batches = next(trainer._rest_of_epoch())
+    with monkeypatch.context() as patch:
+        patch.setattr(Trainer, "_accumulate_gradients", overflowing)
+        trainer._step(batches)
+    assert is_identical(state.model.state_dict(), before)
+    assert state.scaler.get_scale() == 32.0
+    trainer._step(batches)
+    assert not torch.equal(others, before["layers.0.attention.q_proj.weight"])
+    trainer.close()
 
 
 def test_overfits_four_real_utterances(make_arguments: Make, make_config: MakeConfig, tmp_path: Path) -> None:
