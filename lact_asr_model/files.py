@@ -5,6 +5,7 @@ import hashlib
 import os
 import stat
 import sys
+import weakref
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -166,6 +167,7 @@ class GrowingFile:
         flags = os.O_WRONLY | os.O_APPEND | (0 if self._is_stream else os.O_CREAT)
         try:
             self._descriptor = os.open(path, flags, 0o666)
+            self._close = weakref.finalize(self, os.close, self._descriptor)  # also where an error ends the work
             if not self._is_stream:
                 self._lock()
             if not self._is_stream and num_bytes_known not in (None, os.fstat(self._descriptor).st_size):
@@ -190,7 +192,7 @@ class GrowingFile:
 
     def close(self) -> None:
         """No more pieces."""
-        os.close(self._descriptor)
+        self._close()
 
     def _lock(self) -> None:
         try:
